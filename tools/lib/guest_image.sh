@@ -1,0 +1,145 @@
+# shellcheck shell=bash
+# Recipes of what guests boot: kernel, Debian root file system, busybox initrd. Sourced, never run.
+# Each recipe's text is part of its cache key: a changed recipe is a new artefact.
+
+debian_suite=bookworm
+guest_packages=(
+  # the guest's own
+  systemd-sysv udev dbus fio nvme-cli pciutils e2fsprogs util-linux procps kmod iproute2 busybox-static
+  # run-time libraries of the project's programs, for the machine between host and guest (L1)
+  libfdt1 libspdlog1.10 libfmt9 liburing2 liblz4-1 libzstd1 liblzma5 zlib1g libbz2-1.0 liblzo2-2
+  libseccomp2 libstdc++6 libgcc-s1 libasan8 libubsan1 libtsan2
+  # its test tools
+  jq socat strace python3-minimal
+)
+
+# ---- kernel: vmlinuz, config, modules/*.ko, version -----------------------------------------
+build_kernel() {
+  local out=$1 package
+  cd "$out" || return 1
+  package=$(apt-cache show --no-all-versions linux-image-cloud-amd64 2>/dev/null \
+    | sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p')
+  if [[ -z $package ]]; then
+    echo "apt knows no linux-image-cloud-amd64; run 'apt-get update' first"
+    return 1
+  fi
+  apt-get -q -o APT::Sandbox::User=root download "$package" \
+    && dpkg-deb -x ./*.deb tree \
+    && dpkg-deb -f ./*.deb Package Version >version \
+    && cp tree/boot/vmlinuz-* vmlinuz \
+    && cp tree/boot/config-* config \
+    && mkdir modules \
+    && find tree/lib/modules \( -name 'kvm*.ko' -o -name irqbypass.ko -o -name 'virtio*.ko' \) -exec cp {} modules/ \; \
+    && rm -rf tree ./*.deb \
+    && [[ -s vmlinuz && -s modules/kvm-amd.ko ]]
+}
+
+need_kernel() { # need_kernel VARIABLE
+  local key
+  key=$(content_key "$debian_suite" "$(declare -f build_kernel)")
+  cached "$1" kernel "$key" "fetching Debian's cloud kernel" build_kernel
+}
+
+# ---- Debian root tree, as a tar archive -----------------------------------------------------
+# The host's own Debian sources are used where they are of the right suite, so that a local mirror works.
+apt_sources() {
+  local found
+  found=$(apt-get indextargets --format '$(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)' 2>/dev/null \
+    | awk -v suite="$debian_suite" '$1=="Packages" && $5=="Debian" && index($3, suite)==1 && $4=="main" {print "deb", $2, $3, $4}' \
+    | sort -u)
+  echo "${found:-deb http://deb.debian.org/debian $debian_suite main}"
+}
+
+build_root_tree() {
+  local out=$1 mode=root option options=() include
+  ((EUID == 0)) || mode=unshare
+  # Proxies that the host's apt uses hold for the new tree as well.
+  while read -r option; do
+    options+=("--aptopt=$option")
+  done < <(apt-config dump | grep -E '^Acquire::(http|https)::Proxy ' || true)
+  include=$(IFS=,; echo "${guest_packages[*]}")
+  apt_sources >"$out/sources.list"
+  mmdebstrap --mode="$mode" --variant=apt --include="$include" "${options[@]}" \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+    --customize-hook='chroot "$1" passwd -d root' \
+    --customize-hook='echo outboard-guest >"$1/etc/hostname"' \
+    --customize-hook='printf "127.0.0.1 localhost outboard-guest\n" >"$1/etc/hosts"' \
+    --customize-hook='printf "/dev/nvme0n1 / ext4 rw,relatime,errors=remount-ro 0 1\n" >"$1/etc/fstab"' \
+    --customize-hook='mkdir -p "$1/etc/systemd/system/serial-getty@ttyS0.service.d" &&
+      printf "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --keep-baud 115200 - \$TERM\n" \
+        >"$1/etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf"' \
+    --customize-hook='chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
+      e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-timesyncd.service
+      systemd-networkd-wait-online.service systemd-pstore.service getty@tty1.service
+      systemd-binfmt.service sys-kernel-debug.mount sys-kernel-tracing.mount >/dev/null' \
+    --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/cache/debconf/*-old' \
+    --customize-hook='mkdir -p "$1/outboard" "$1/files" "$1/mnt/out"' \
+    "$debian_suite" "$out/root.tar" "$out/sources.list"
+}
+
+# ---- ext4 image of a tree: root.img ---------------------------------------------------------
+image_from_tar() { # image_from_tar TAR IMAGE SIZE; runs as root or under fakeroot
+  local tar=$1 image=$2 size=$3 tree=$2.tree
+  mkdir "$tree" && tar -xf "$tar" -C "$tree" --numeric-owner && mke2fs -q -F -t ext4 -L outboard-root -E lazy_itable_init=0,root_owner=0:0 -d "$tree" "$image" "$size" \
+    && rm -rf "$tree"
+}
+
+build_root_image() {
+  local out=$1 wrapper=()
+  build_root_tree "$out" || return 1
+  ((EUID == 0)) || wrapper=(fakeroot --)
+  "${wrapper[@]}" bash -euc "$(declare -f image_from_tar); image_from_tar \"\$@\"" image \
+    "$out/root.tar" "$out/root.img" "$root_image_size" || return 1
+  rm "$out/root.tar"
+}
+root_image_size=1536M
+
+need_base_image() { # need_base_image VARIABLE
+  local key
+  key=$(content_key "$debian_suite" "${guest_packages[*]}" "$root_image_size" \
+    "$(declare -f build_root_tree build_root_image image_from_tar)")
+  cached "$1" base-image "$key" "making a Debian root file system (about a minute)" build_root_image
+}
+
+# The guest's own scripts go into a copy of the base image, so that a changed script costs a second.
+add_guest_scripts() {
+  local out=$1 base=$2 script
+  shift 2
+  cp --sparse=always --reflink=auto "$base/root.img" "$out/root.img" || return 1
+  for script in "$@"; do
+    printf 'write %s /outboard/%s\nsif /outboard/%s mode 0100755\nsif /outboard/%s uid 0\nsif /outboard/%s gid 0\n' \
+      "$script" "${script##*/}" "${script##*/}" "${script##*/}" "${script##*/}"
+  done >"$out/commands"
+  debugfs -w -f "$out/commands" "$out/root.img" >"$out/log" 2>&1
+  ! grep -E 'No such|File not found|failed|bad' "$out/log" || return 1
+  rm "$out/commands" "$out/log"
+  e2fsck -fn "$out/root.img"
+}
+
+need_root_image() { # need_root_image VARIABLE: a directory with root.img
+  local base scripts=("$repo_root"/tests/guest/in-guest/*) key
+  need_base_image base
+  key=$(content_key "$base" "$(declare -f add_guest_scripts)" "${scripts[@]##*/}" "${scripts[@]/#/@}")
+  cached "$1" root-image "$key" "putting the test scripts into the root image" add_guest_scripts "$base" "${scripts[@]}"
+}
+
+# ---- busybox initrd -------------------------------------------------------------------------
+build_initrd() {
+  local out=$1 init=$2 tree=$1/tree
+  mkdir -p "$tree"/{bin,dev,proc,sys,mnt,tmp} && cp /bin/busybox "$tree/bin/busybox" \
+    && ln -s busybox "$tree/bin/sh" && cp "$init" "$tree/init" && chmod 755 "$tree/init" || return 1
+  # The init itself opens /dev/console: the kernel mounts no devtmpfs over an initrd.
+  local wrapper=()
+  ((EUID == 0)) || wrapper=(fakeroot --)
+  # shellcheck disable=SC2016
+  "${wrapper[@]}" bash -euc 'cd "$1"; mknod -m 600 dev/console c 5 1; find . | cpio -o -H newc -R 0:0 --quiet | gzip -9n >"$2/initrd.img"' \
+    initrd "$tree" "$out" || return 1
+  rm -rf "$tree"
+}
+
+need_initrd() { # need_initrd VARIABLE: a directory with initrd.img
+  local key init=$repo_root/tests/guest/initrd-init
+  key=$(content_key "$(declare -f build_initrd)" "@$init" "@/bin/busybox")
+  cached "$1" initrd "$key" "making a busybox initrd" build_initrd "$init"
+}
