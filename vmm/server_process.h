@@ -1,0 +1,51 @@
+#pragma once
+
+// A device server that outboard starts itself: a child process with a private socket directory.
+// Created and destroyed by the command that runs the machine, on the main thread.
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+#include "vfio_user/result.h"
+#include "vfio_user/unique_fd.h"
+
+namespace outboard::vmm {
+
+class ServerProcess {
+ public:
+  // Starts `argv` ("{socket}" in any word is replaced by the socket's path; without one,
+  // "--socket PATH" is appended) and returns at once. A bare program name is looked up beside the
+  // running executable first, then on PATH. The child gets SIGTERM when this process dies.
+  [[nodiscard]] static vfio_user::Result<std::unique_ptr<ServerProcess>> start(
+      const std::string& name, const std::vector<std::string>& argv,
+      const std::vector<int>& affinity);
+
+  ServerProcess(const ServerProcess&) = delete;
+  ServerProcess& operator=(const ServerProcess&) = delete;
+  ~ServerProcess();  // stop()
+
+  // Waits (by inotify and pidfd, no polling) until the socket exists and listens, the child ends,
+  // or `deadline` passes. Errors say which, with the child's exit status.
+  [[nodiscard]] vfio_user::Result<void> wait_until_listening(std::chrono::milliseconds deadline);
+
+  // SIGTERM, then SIGKILL after `grace`; reaps the child and removes the socket and its directory.
+  void stop(std::chrono::milliseconds grace = std::chrono::milliseconds(5000));
+
+  [[nodiscard]] const std::string& socket_path() const { return socket_path_; }
+  [[nodiscard]] int pidfd() const { return pidfd_.get(); }  // readable when the child has ended
+  [[nodiscard]] pid_t pid() const { return pid_; }
+
+ private:
+  ServerProcess() = default;
+
+  std::string name_;
+  std::string directory_;
+  std::string socket_path_;
+  vfio_user::UniqueFd pidfd_;
+  pid_t pid_ = -1;
+};
+
+}  // namespace outboard::vmm
