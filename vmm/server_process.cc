@@ -1,0 +1,205 @@
+#include "vmm/server_process.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+namespace outboard::vmm {
+namespace {
+
+namespace fs = std::filesystem;
+using vfio_user::Error;
+using vfio_user::UniqueFd;
+using Clock = std::chrono::steady_clock;
+
+tl::unexpected<Error> fail(int code, std::string message) {
+  return tl::unexpected(Error{Error::Kind::system, code, std::move(message)});
+}
+
+// A bare name means the program installed beside this one, if there is one.
+std::string resolve_program(const std::string& name) {
+  if (name.find('/') != std::string::npos) return name;
+  std::error_code code;
+  const fs::path self = fs::read_symlink("/proc/self/exe", code);
+  if (!code && ::access((self.parent_path() / name).c_str(), X_OK) == 0)
+    return (self.parent_path() / name).string();
+  return name;
+}
+
+// A private folder for one socket; short, because a socket's path may have 107 bytes at most.
+vfio_user::Result<std::string> make_private_directory() {
+  const char* runtime = ::getenv("XDG_RUNTIME_DIR");
+  std::string base = runtime != nullptr && std::strlen(runtime) < 64 ? runtime : "/tmp";
+  std::string pattern = base + "/outboard-XXXXXX";
+  if (::mkdtemp(pattern.data()) == nullptr) {
+    pattern = "/tmp/outboard-XXXXXX";
+    if (::mkdtemp(pattern.data()) == nullptr)
+      return fail(errno, fmt::format("cannot make a folder for a device socket in /tmp: {}",
+                                     std::strerror(errno)));
+  }
+  return pattern;
+}
+
+
+// Milliseconds from now until `end` for poll(); 0 when it has passed.
+int remaining(Clock::time_point end) {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
+  return left < 0 ? 0 : static_cast<int>(left);
+}
+
+// The child's side of fork(): only async-signal-safe calls. Reports a failed execve through `out`.
+[[noreturn]] void run_child(const std::vector<char*>& argv, const cpu_set_t* cpus, int out,
+                            pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (::getppid() != parent) ::_exit(127);  // the parent died before the line above
+  ::setpgid(0, 0);  // Ctrl-C at the terminal is for the VMM; it stops its servers in order
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC); null >= 0) ::dup2(null, 0);
+  ::dup2(2, 1);  // the guest's console owns standard output
+  if (cpus != nullptr) ::sched_setaffinity(0, sizeof *cpus, cpus);
+  ::execvp(argv[0], argv.data());
+  const int error = errno;
+  [[maybe_unused]] const ssize_t written = ::write(out, &error, sizeof error);
+  ::_exit(127);
+}
+
+}  // namespace
+
+vfio_user::Result<std::unique_ptr<ServerProcess>> ServerProcess::start(
+    const std::string& name, const std::vector<std::string>& argv,
+    const std::vector<int>& affinity) {
+  auto directory = make_private_directory();
+  if (!directory) return tl::unexpected(directory.error());
+
+  std::unique_ptr<ServerProcess> process(new ServerProcess());
+  process->name_ = name;
+  process->directory_ = *directory;
+  process->socket_path_ = *directory + "/device.sock";
+
+  std::vector<std::string> words;
+  bool placed = false;
+  for (std::string word : argv) {
+    for (std::size_t at; (at = word.find("{socket}")) != std::string::npos; placed = true)
+      word.replace(at, 8, process->socket_path_);
+    words.push_back(std::move(word));
+  }
+  words.front() = resolve_program(words.front());
+  if (!placed) {
+    words.emplace_back("--socket");
+    words.push_back(process->socket_path_);
+  }
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  for (const int cpu : affinity)
+    if (cpu < CPU_SETSIZE) CPU_SET(cpu, &cpus);
+
+  std::array<int, 2> pipe_fds{};
+  if (::pipe2(pipe_fds.data(), O_CLOEXEC) != 0)
+    return fail(errno, fmt::format("device '{}': pipe: {}", name, std::strerror(errno)));
+  UniqueFd in(pipe_fds[0]);
+  UniqueFd out(pipe_fds[1]);
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child < 0)
+    return fail(errno, fmt::format("device '{}': cannot start its server: {}", name,
+                                   std::strerror(errno)));
+  if (child == 0) run_child(pointers, affinity.empty() ? nullptr : &cpus, out.get(), parent);
+  process->pid_ = child;
+  process->pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+  out.reset();
+  int error = 0;
+  if (::read(in.get(), &error, sizeof error) == sizeof error)
+    return fail(error, fmt::format("device '{}': cannot run its server '{}': {}; give the full path "
+                                   "of the program in 'server'",
+                                   name, words.front(), std::strerror(error)));
+  return process;
+}
+
+vfio_user::Result<UniqueFd> ServerProcess::connect(std::chrono::milliseconds deadline) {
+  const Clock::time_point end = Clock::now() + deadline;
+  const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!watch || ::inotify_add_watch(watch.get(), directory_.c_str(), IN_CREATE | IN_MOVED_TO) < 0)
+    return fail(errno, fmt::format("device '{}': inotify: {}", name_, std::strerror(errno)));
+
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  socket_path_.copy(address.sun_path, sizeof address.sun_path - 1);
+  for (;;) {
+    UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!socket)
+      return fail(errno, fmt::format("device '{}': socket: {}", name_, std::strerror(errno)));
+    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+      return socket;
+    const int error = errno;
+    if (error != ENOENT && error != ECONNREFUSED && error != EAGAIN)
+      return fail(error, fmt::format("device '{}': cannot connect to its server at {}: {}", name_,
+                                     socket_path_, std::strerror(error)));
+    // Bound but not yet listening is a matter of microseconds for which there is no event.
+    const int left = remaining(end);
+    const int wait = error == ENOENT ? left : std::min(left, 1);
+    std::array<pollfd, 2> fds = {{{watch.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}}};
+    ::poll(fds.data(), fds.size(), wait);
+    if ((fds[1].revents & POLLIN) != 0) {
+      siginfo_t info{};
+      ::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOWAIT);
+      const std::string how = info.si_code == CLD_EXITED
+                                  ? fmt::format("ended with status {}", info.si_status)
+                                  : fmt::format("was ended by signal {}", info.si_status);
+      return fail(ECHILD, fmt::format("device '{}': its server {} before it took a connection; its "
+                                      "own message is above", name_, how));
+    }
+    std::array<char, 4096> events;
+    while (::read(watch.get(), events.data(), events.size()) > 0) {
+    }
+    if (remaining(end) == 0)
+      return fail(ETIMEDOUT, fmt::format("device '{}': its server did not listen on {} within {} ms; "
+                                         "does it take the socket's path where {{socket}} stands?",
+                                         name_, socket_path_, deadline.count()));
+  }
+}
+
+void ServerProcess::stop(std::chrono::milliseconds grace) {
+  if (pid_ > 0) {
+    ::kill(pid_, SIGTERM);
+    pollfd ended{pidfd_.get(), POLLIN, 0};
+    const Clock::time_point end = Clock::now() + grace;
+    while (::poll(&ended, 1, remaining(end)) < 0 && errno == EINTR) {
+    }
+    if ((ended.revents & POLLIN) == 0) ::kill(pid_, SIGKILL);
+    int status = 0;
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
+    pid_ = -1;
+    pidfd_.reset();
+  }
+  if (!directory_.empty()) {
+    std::error_code code;
+    fs::remove_all(directory_, code);
+    directory_.clear();
+  }
+}
+
+ServerProcess::~ServerProcess() { stop(); }
+
+}  // namespace outboard::vmm
