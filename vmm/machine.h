@@ -10,10 +10,10 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <tl/expected.hpp>
 #include <vector>
 
 #include "vfio_user/result.h"
+#include "vmm/error.h"
 #include "vmm/exit_status.h"
 #include "vmm/machine_config.h"
 
@@ -22,13 +22,6 @@ namespace outboard::vmm {
 class ConsoleBackend;
 class EventLoop;
 class Marks;
-
-// A set-up failure: one clear line that names the thing and the remedy, and the exit status of the
-// program.
-struct MachineError {
-  ExitStatus status = ExitStatus::internal_error;
-  std::string message;
-};
 
 // Why `Machine::run` returned.
 struct ExitReason {
@@ -75,7 +68,7 @@ class Machine {
   // blocked in the calling thread from here on (they arrive through the event loop); a SIGINT or
   // SIGTERM during creation ends it with ExitStatus::signal_base. Child processes started later
   // must unblock them.
-  [[nodiscard]] static tl::expected<std::unique_ptr<Machine>, MachineError> create(
+  [[nodiscard]] static Result<std::unique_ptr<Machine>> create(
       const MachineConfig& config, const MachineParts& parts);
 
   virtual ~Machine() = default;

@@ -1,0 +1,216 @@
+#include "vmm/guest_memory.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <utility>
+
+namespace outboard::vmm {
+namespace {
+
+constexpr std::uint64_t kWindowAlignment = 2 * kMiB;
+
+#ifndef MADV_POPULATE_WRITE
+constexpr int MADV_POPULATE_WRITE = 23;  // Linux 5.14
+#endif
+
+std::string size_text(std::uint64_t bytes) {
+  if (bytes % kGiB == 0) return fmt::format("{} GiB", bytes / kGiB);
+  return fmt::format("{} MiB", bytes / kMiB);
+}
+
+// A number the kernel keeps in a file of sysfs; 0 when it is not there.
+std::uint64_t read_number(const std::string& path) {
+  std::ifstream file(path);
+  std::uint64_t value = 0;
+  file >> value;
+  return file ? value : 0;
+}
+
+// The line a user needs when huge pages cannot be had.
+std::string huge_page_remedy(PageSize page_size, std::uint64_t size) {
+  const std::uint64_t page = static_cast<std::uint64_t>(page_size);
+  const std::string folder =
+      fmt::format("/sys/kernel/mm/hugepages/hugepages-{}kB/", page / kKiB);
+  const std::uint64_t needed = (size + page - 1) / page;
+  const std::uint64_t free = read_number(folder + "free_hugepages");
+  const std::uint64_t reserved = read_number(folder + "resv_hugepages");
+  return fmt::format(
+      "{} pages of {} are needed and {} are free; reserve them with 'echo {} > {}nr_hugepages', or "
+      "set page_size = \"4K\"",
+      needed, size_text(page), free - std::min(free, reserved), needed, folder);
+}
+
+// Reserves address space for `size` bytes whose start is a multiple of `alignment`.
+std::byte* reserve(std::uint64_t size, std::uint64_t alignment) {
+  void* raw = ::mmap(nullptr, size + alignment, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (raw == MAP_FAILED) return nullptr;
+  const auto start = reinterpret_cast<std::uintptr_t>(raw);
+  const std::uintptr_t aligned = (start + alignment - 1) / alignment * alignment;
+  if (aligned > start) ::munmap(raw, aligned - start);
+  const std::uintptr_t end = start + size + alignment;
+  if (end > aligned + size) ::munmap(reinterpret_cast<void*>(aligned + size), end - aligned - size);
+  return reinterpret_cast<std::byte*>(aligned);
+}
+
+Result<vfio_user::UniqueFd> make_file(std::uint64_t size, PageSize page_size) {
+  unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  if (page_size == PageSize::m2) flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+  if (page_size == PageSize::g1) flags |= MFD_HUGETLB | MFD_HUGE_1GB;
+  vfio_user::UniqueFd fd(::memfd_create("guest-ram", flags));
+  if (!fd) {
+    const int error = errno;
+    if (page_size != PageSize::k4) {
+      return failure(ExitStatus::memory,
+                     fmt::format("this host has no huge pages of that size ({}): {}",
+                                 std::strerror(error), huge_page_remedy(page_size, size)));
+    }
+    return failure(ExitStatus::memory, fmt::format("cannot make the file for guest memory: {}",
+                                                   std::strerror(error)));
+  }
+  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
+    const int error = errno;
+    return failure(ExitStatus::memory,
+                   fmt::format("cannot make guest memory of {}: {}", size_text(size),
+                               std::strerror(error)));
+  }
+  // No process that holds the file may change its size under the others.
+  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    const int error = errno;
+    return failure(ExitStatus::memory,
+                   fmt::format("cannot seal guest memory: {}", std::strerror(error)));
+  }
+  return fd;
+}
+
+}  // namespace
+
+Result<GuestMemory> GuestMemory::create(std::vector<RamWindow> windows, PageSize page_size) {
+  GuestMemory memory;
+  for (const RamWindow& window : windows) {
+    const bool aligned = window.address % kWindowAlignment == 0 &&
+                         window.size % kWindowAlignment == 0 && window.size != 0;
+    if (!aligned || window.file_offset != memory.size_) {
+      return failure(ExitStatus::memory, "guest memory windows must be multiples of 2 MiB");
+    }
+    memory.size_ += window.size;
+  }
+  const auto page = static_cast<std::uint64_t>(page_size);
+  if (memory.size_ % page != 0) {
+    return failure(ExitStatus::memory,
+                   fmt::format("memory of {} is no multiple of the page size, {}",
+                               size_text(memory.size_), size_text(page)));
+  }
+  auto fd = make_file(memory.size_, page_size);
+  if (!fd) return tl::unexpected(fd.error());
+
+  std::byte* base = reserve(memory.size_, std::max(page, kWindowAlignment));
+  // Without huge pages nothing is reserved: a guest may have more memory than it will ever touch.
+  const int flags = MAP_SHARED | MAP_FIXED | (page_size == PageSize::k4 ? MAP_NORESERVE : 0);
+  if (base == nullptr || ::mmap(base, memory.size_, PROT_READ | PROT_WRITE, flags, fd->get(), 0) ==
+                             MAP_FAILED) {
+    const int error = errno;
+    if (base != nullptr) ::munmap(base, memory.size_);
+    return failure(
+        ExitStatus::memory,
+        page_size == PageSize::k4
+            ? fmt::format("cannot map guest memory of {}: {}; lower memory, or raise 'ulimit -v'",
+                          size_text(memory.size_), std::strerror(error))
+            : fmt::format("cannot map guest memory of {}: {}", size_text(memory.size_),
+                          huge_page_remedy(page_size, memory.size_)));
+  }
+  // The guest's memory is no part of a core dump, and a child never needs it.
+  ::madvise(base, memory.size_, MADV_DONTDUMP);
+  ::madvise(base, memory.size_, MADV_DONTFORK);
+  // Where the host allows it, shared memory gets transparent huge pages.
+  if (page_size == PageSize::k4) ::madvise(base, memory.size_, MADV_HUGEPAGE);
+
+  memory.fd_ = std::move(*fd);
+  memory.windows_ = std::move(windows);
+  memory.page_size_ = page_size;
+  memory.base_ = base;
+  return memory;
+}
+
+GuestMemory::GuestMemory(GuestMemory&& other) noexcept
+    : fd_(std::move(other.fd_)),
+      windows_(std::move(other.windows_)),
+      size_(other.size_),
+      page_size_(other.page_size_),
+      base_(std::exchange(other.base_, nullptr)) {}
+
+GuestMemory::~GuestMemory() {
+  if (base_ != nullptr) ::munmap(base_, size_);
+}
+
+std::span<std::byte> GuestMemory::bytes(const RamWindow& window) const {
+  return {base_ + window.file_offset, window.size};
+}
+
+std::span<std::byte> GuestMemory::at(std::uint64_t address, std::uint64_t size) const {
+  for (const RamWindow& window : windows_) {
+    if (address < window.address) continue;
+    const std::uint64_t offset = address - window.address;
+    if (offset >= window.size || size > window.size - offset) continue;
+    return {base_ + window.file_offset + offset, size};
+  }
+  return {};
+}
+
+Result<void> GuestMemory::populate(unsigned threads) const {
+  const std::uint64_t step = std::max<std::uint64_t>(static_cast<std::uint64_t>(page_size_), 64 * kMiB);
+  std::atomic<std::uint64_t> next{0};  // the first byte that no thread has taken
+  std::atomic<int> error{0};           // the first errno
+  const auto work = [&] {
+    for (;;) {
+      const std::uint64_t from = next.fetch_add(step);
+      if (from >= size_ || error.load() != 0) return;
+      const std::uint64_t length = std::min(step, size_ - from);
+      if (::madvise(base_ + from, length, MADV_POPULATE_WRITE) == 0) continue;
+      if (errno == EINVAL) {
+        // A kernel before 5.14: allocate in the file; the guest's first touch then only maps.
+        if (::fallocate(fd_.get(), 0, static_cast<off_t>(from), static_cast<off_t>(length)) == 0) {
+          continue;
+        }
+      }
+      if (errno == EINTR || errno == EAGAIN) {
+        next.store(from);
+        continue;
+      }
+      error.store(errno);
+      return;
+    }
+  };
+  const auto helpers = static_cast<std::size_t>(
+      std::min<std::uint64_t>(threads > 0 ? threads - 1 : 0, size_ / step));
+  {
+    std::vector<std::jthread> pool;
+    pool.reserve(helpers);
+    for (std::size_t i = 0; i < helpers; ++i) pool.emplace_back(work);
+    work();
+  }
+  const int code = error.load();
+  if (code == 0) return {};
+  if (page_size_ != PageSize::k4) {
+    return failure(ExitStatus::memory, fmt::format("cannot prefault guest memory of {}: {}",
+                                                   size_text(size_),
+                                                   huge_page_remedy(page_size_, size_)));
+  }
+  return failure(ExitStatus::memory,
+                 fmt::format("cannot prefault guest memory of {}: {}; lower memory, or set "
+                             "prefault = \"off\"",
+                             size_text(size_), std::strerror(code)));
+}
+
+}  // namespace outboard::vmm
