@@ -18,6 +18,8 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 
 namespace outboard::vmm {
 namespace {
@@ -26,6 +28,8 @@ namespace fs = std::filesystem;
 using vfio_user::Error;
 using vfio_user::UniqueFd;
 using Clock = std::chrono::steady_clock;
+
+constexpr unsigned long kAcceptsConnections = 0x10000;  // __SO_ACCEPTCON in /proc/net/unix
 
 tl::unexpected<Error> fail(int code, std::string message) {
   return tl::unexpected(Error{Error::Kind::system, code, std::move(message)});
@@ -78,6 +82,21 @@ int remaining(Clock::time_point end) {
   const int error = errno;
   [[maybe_unused]] const ssize_t written = ::write(out, &error, sizeof error);
   ::_exit(127);
+}
+
+// Whether a socket bound to `path` is listed by the kernel without the listening flag. A server that
+// listens first and renames then is listed under the old name, if at all: that one is ready.
+bool bound_but_not_listening(const std::string& path) {
+  std::ifstream sockets("/proc/net/unix");
+  for (std::string line; std::getline(sockets, line);) {
+    if (!line.ends_with(" " + path)) continue;
+    std::istringstream fields(line);
+    std::string slot, references, protocol, flags;
+    fields >> slot >> references >> protocol >> flags;
+    if (std::strtoul(flags.c_str(), nullptr, 16) & kAcceptsConnections) return false;
+    return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -136,38 +155,27 @@ vfio_user::Result<std::unique_ptr<ServerProcess>> ServerProcess::start(
   return process;
 }
 
-vfio_user::Result<UniqueFd> ServerProcess::connect(std::chrono::milliseconds deadline) {
+vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::milliseconds deadline) {
   const Clock::time_point end = Clock::now() + deadline;
   const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!watch || ::inotify_add_watch(watch.get(), directory_.c_str(), IN_CREATE | IN_MOVED_TO) < 0)
     return fail(errno, fmt::format("device '{}': inotify: {}", name_, std::strerror(errno)));
 
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  socket_path_.copy(address.sun_path, sizeof address.sun_path - 1);
   for (;;) {
-    UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!socket)
-      return fail(errno, fmt::format("device '{}': socket: {}", name_, std::strerror(errno)));
-    if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
-      return socket;
-    const int error = errno;
-    if (error != ENOENT && error != ECONNREFUSED && error != EAGAIN)
-      return fail(error, fmt::format("device '{}': cannot connect to its server at {}: {}", name_,
-                                     socket_path_, std::strerror(error)));
-    // Bound but not yet listening is a matter of microseconds for which there is no event.
+    const bool exists = ::access(socket_path_.c_str(), F_OK) == 0;
+    if (exists && !bound_but_not_listening(socket_path_)) return {};
+    // Between bind() and listen() lie microseconds, and there is no event for the second.
     const int left = remaining(end);
-    const int wait = error == ENOENT ? left : std::min(left, 1);
     std::array<pollfd, 2> fds = {{{watch.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}}};
-    ::poll(fds.data(), fds.size(), wait);
+    ::poll(fds.data(), fds.size(), exists ? std::min(left, 1) : left);
     if ((fds[1].revents & POLLIN) != 0) {
       siginfo_t info{};
       ::waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOWAIT);
       const std::string how = info.si_code == CLD_EXITED
                                   ? fmt::format("ended with status {}", info.si_status)
                                   : fmt::format("was ended by signal {}", info.si_status);
-      return fail(ECHILD, fmt::format("device '{}': its server {} before it took a connection; its "
-                                      "own message is above", name_, how));
+      return fail(ECHILD, fmt::format("device '{}': its server {} before it listened; its own "
+                                      "message is above", name_, how));
     }
     std::array<char, 4096> events;
     while (::read(watch.get(), events.data(), events.size()) > 0) {

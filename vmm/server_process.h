@@ -27,10 +27,10 @@ class ServerProcess {
   ServerProcess& operator=(const ServerProcess&) = delete;
   ~ServerProcess();  // stop()
 
-  // Connects as soon as the server listens: waits (by inotify and pidfd) until the socket exists
-  // and takes a connection, the child ends, or `deadline` passes. Errors say which, with the
-  // child's exit status. Any thread, but one at a time.
-  [[nodiscard]] vfio_user::Result<vfio_user::UniqueFd> connect(std::chrono::milliseconds deadline);
+  // Waits (by inotify and pidfd) until the socket exists and listens, the child ends, or `deadline`
+  // passes. Errors say which, with the child's exit status. Makes no connection: to many servers
+  // the first one is the only one. Any thread, but one at a time.
+  [[nodiscard]] vfio_user::Result<void> wait_until_listening(std::chrono::milliseconds deadline);
 
   // SIGTERM, then SIGKILL after `grace`; reaps the child and removes the socket and its directory.
   void stop(std::chrono::milliseconds grace = std::chrono::milliseconds(5000));

@@ -1,0 +1,223 @@
+#include "vmm/config.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace outboard::vmm {
+namespace {
+
+tl::expected<MachineConfig, ConfigErrors> parse(const std::string& text,
+                                                const std::vector<Override>& overrides = {}) {
+  return parse_config(text, "m.toml", "/etc/vm", overrides);
+}
+
+const std::string kMinimal = "[kernel]\npath = \"vmlinuz\"\n";
+
+// The one line of complaint about `text`; several, or none, fail the test.
+std::string complaint(const std::string& text, const std::vector<Override>& overrides = {}) {
+  const auto config = parse(text, overrides);
+  if (config) return "(accepted)";
+  std::string all;
+  for (const auto& line : config.error().lines) all += line + "\n";
+  if (!all.empty()) all.pop_back();
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a configuration with nothing but a kernel gets the documented defaults") {
+  const auto config = parse(kMinimal);
+  REQUIRE(config);
+  CHECK(config->vcpus == 1);
+  CHECK(config->memory == 512 * kMiB);
+  CHECK(config->page_size == PageSize::k4);
+  CHECK(config->prefault == Prefault::automatic);
+  CHECK(config->kernel == "/etc/vm/vmlinuz");
+  CHECK(config->console.type == ConsoleType::stdio);
+  CHECK(config->on_reboot == OnReboot::restart);
+  CHECK(config->power_button_deadline == std::chrono::seconds(60));
+  CHECK(config->devices.empty());
+}
+
+TEST_CASE("every documented key is read") {
+  const auto config = parse(R"(
+[machine]
+vcpus = 4
+memory = "6G"
+page_size = "2M"
+prefault = "all"
+vcpu_affinity = [[0], [1, 2]]
+on_reboot = "exit"
+power_button_deadline = "10s"
+[kernel]
+path = "/boot/vmlinuz"
+initrd = "initrd.img"
+cmdline = "console=ttyS0 root=/dev/nvme0n1"
+entry = "bzimage"
+[console]
+type = "file"
+path = "../console.log"
+limit = "1M"
+[[device]]
+name = "disk0"
+socket = "/run/disk0.sock"
+timeouts = { access = "250ms", reset = "1m" }
+posted_writes = false
+max_vectors = 16
+map = { bar0 = false }
+vendor_id = 0x1b36
+class_code = 0x010802
+on_disconnect = "detach"
+[[device]]
+server = ["outboard-nvme", "--memory", "64M"]
+affinity = [1]
+)");
+  REQUIRE(config);
+  CHECK(config->vcpus == 4);
+  CHECK(config->memory == 6 * kGiB);
+  CHECK(config->page_size == PageSize::m2);
+  CHECK(config->prefault == Prefault::all);
+  CHECK(config->vcpu_affinity == std::vector<std::vector<int>>{{0}, {1, 2}});
+  CHECK(config->on_reboot == OnReboot::exit);
+  CHECK(config->power_button_deadline == std::chrono::seconds(10));
+  CHECK(config->kernel == "/boot/vmlinuz");
+  CHECK(config->initrd == "/etc/vm/initrd.img");
+  CHECK(config->entry == boot::Entry::bzimage);
+  CHECK(config->console.path == "/etc/console.log");
+  CHECK(config->console.limit == kMiB);
+  REQUIRE(config->devices.size() == 2);
+  const DeviceConfig& disk = config->devices[0];
+  CHECK(disk.name == "disk0");
+  CHECK(disk.socket == "/run/disk0.sock");
+  CHECK(disk.timeouts.access == std::chrono::milliseconds(250));
+  CHECK(disk.timeouts.reset == std::chrono::minutes(1));
+  CHECK(disk.timeouts.version == std::chrono::seconds(5));
+  CHECK_FALSE(disk.posted_writes);
+  CHECK(disk.max_vectors == 16);
+  CHECK(disk.map.at(0) == false);
+  CHECK(disk.vendor_id == 0x1b36);
+  CHECK(disk.class_code == 0x010802);
+  CHECK(disk.on_disconnect == OnDisconnect::detach);
+  CHECK(config->devices[1].name == "device1");
+  CHECK(config->devices[1].server ==
+        std::vector<std::string>{"outboard-nvme", "--memory", "64M"});
+  CHECK(config->devices[1].server_affinity == std::vector<int>{1});
+}
+
+TEST_CASE("an unknown key is refused with its place and the nearest right name") {
+  CHECK(complaint("[machine]\nmemmory = \"1G\"\n" + kMinimal) ==
+        "m.toml:2:1: unknown key 'memmory' in [machine]; did you mean 'memory'?");
+  CHECK(complaint("[kernel]\npath = \"k\"\n\n[[devise]]\nsocket = \"s\"\n") ==
+        "m.toml:4:3: unknown key 'devise'; did you mean 'device'?");
+  CHECK(complaint("[kernel]\npath = \"k\"\nzzzzzz = 1\n") ==
+        "m.toml:3:1: unknown key 'zzzzzz' in [kernel]; known here: path, initrd, cmdline, entry");
+}
+
+TEST_CASE("a value of the wrong type is refused with its place and the right type") {
+  CHECK(complaint("[machine]\nvcpus = \"four\"\n" + kMinimal) ==
+        "m.toml:2:9: 'machine.vcpus' must be an integer, not a string");
+  CHECK(complaint("[machine]\nvcpus = 65\n" + kMinimal) ==
+        "m.toml:2:9: 'machine.vcpus' is 65; it must be 1 to 64");
+  CHECK(complaint("[machine]\nmemory = \"1.5G\"\n" + kMinimal) ==
+        "m.toml:2:10: 'machine.memory' is \"1.5G\", which is no size; write it like \"512M\" or "
+        "\"4G\"");
+  CHECK(complaint("[machine]\nmemory = \"32M\"\n" + kMinimal) ==
+        "m.toml:2:10: 'machine.memory' is 32M; the least is 64M");
+  CHECK(complaint("[machine]\nmemory = \"65M\"\n" + kMinimal) ==
+        "m.toml:2:10: 'machine.memory' is 65M; it must be a multiple of 2M");
+  CHECK(complaint("[console]\ntype = \"vga\"\n" + kMinimal) ==
+        "m.toml:2:8: 'console.type' is \"vga\"; it must be one of \"stdio\", \"file\", \"pty\", "
+        "\"socket\", \"none\"");
+  CHECK(complaint("machine = 3\n" + kMinimal) ==
+        "m.toml:1:11: 'machine' must be a table, not an integer");
+}
+
+TEST_CASE("all faults of a file are told at once, in the order of the file's tables") {
+  const auto config = parse("[machine]\nvcpus = 0\nmemory = true\n[kernel]\npath = 1\n");
+  REQUIRE_FALSE(config);
+  CHECK(config.error().lines.size() == 3);
+}
+
+TEST_CASE("a file that is no TOML is refused with the place of the fault") {
+  const std::string line = complaint("[machine\nvcpus = 1\n");
+  CHECK(line.starts_with("m.toml:1:"));
+}
+
+TEST_CASE("a device needs exactly one of socket and server") {
+  const std::string head = kMinimal + "[[device]]\nname = \"d\"\n";
+  CHECK(complaint(head).find("needs either 'socket'") != std::string::npos);
+  CHECK(complaint(head + "socket = \"s\"\nserver = [\"x\"]\n").find("needs either 'socket'") !=
+        std::string::npos);
+}
+
+TEST_CASE("a socket path over 107 bytes is refused before anything is started") {
+  const std::string path = "/" + std::string(107, 'a');
+  CHECK(complaint(kMinimal + "[[device]]\nsocket = \"" + path + "\"\n").find("has 108 bytes") !=
+        std::string::npos);
+  CHECK(parse(kMinimal + "[[device]]\nsocket = \"" + path.substr(0, 107) + "\"\n"));
+}
+
+TEST_CASE("two devices of one name are refused") {
+  CHECK(complaint(kMinimal + "[[device]]\nname = \"a\"\nsocket = \"s\"\n[[device]]\nname = "
+                             "\"a\"\nsocket = \"t\"\n")
+            .find("two devices are named 'a'") != std::string::npos);
+}
+
+TEST_CASE("a configuration without a kernel says how to name one") {
+  CHECK(complaint("[machine]\nvcpus = 1\n") ==
+        "m.toml: no kernel is named; add 'path' under [kernel], or give --kernel PATH");
+}
+
+TEST_CASE("an override replaces a key, makes a missing table, and finds a device by name or place") {
+  const std::string text =
+      kMinimal + "[[device]]\nname = \"disk0\"\nsocket = \"/a\"\n[[device]]\nsocket = \"/b\"\n";
+  const auto config = parse(text, {{"machine.vcpus", "4"},
+                                   {"machine.memory", "1G"},
+                                   {"device.disk0.socket", "/c"},
+                                   {"device.1.socket", "\"/d\""},
+                                   {"kernel.path", "/k", true}});
+  REQUIRE(config);
+  CHECK(config->vcpus == 4);
+  CHECK(config->memory == kGiB);
+  CHECK(config->devices[0].socket == "/c");
+  CHECK(config->devices[1].socket == "/d");
+  CHECK(config->kernel == "/k");
+}
+
+TEST_CASE("a fault in an override names the override, not a place in the file") {
+  CHECK(complaint(kMinimal, {{"machine.vcpus", "99"}}) ==
+        "--set machine.vcpus: 'machine.vcpus' is 99; it must be 1 to 64");
+  CHECK(complaint(kMinimal, {{"machine.vcpu", "2"}}) ==
+        "--set machine.vcpu: unknown key 'vcpu' in [machine]; did you mean 'vcpus'?");
+  CHECK(complaint(kMinimal, {{"device.disk9.socket", "x"}}) ==
+        "--set device.disk9.socket: the configuration has no [[device]]");
+  CHECK(complaint(kMinimal, {{"vcpus", "2"}}) ==
+        "--set vcpus: write a dotted path, such as machine.vcpus or device.0.socket");
+}
+
+TEST_CASE("the printed schema is itself a valid configuration with the default values") {
+  const auto config = parse(schema());
+  REQUIRE(config);
+  const MachineConfig defaults;
+  CHECK(config->vcpus == defaults.vcpus);
+  CHECK(config->memory == defaults.memory);
+  CHECK(config->prefault == defaults.prefault);
+  CHECK(config->power_button_deadline == defaults.power_button_deadline);
+  CHECK(config->console.limit == defaults.console.limit);
+  CHECK(config->devices[0].posted_writes == DeviceConfig{}.posted_writes);
+}
+
+TEST_CASE("a missing file, and a folder, are one clear line") {
+  const auto missing = load_config("/nonexistent/x.toml", {});
+  REQUIRE_FALSE(missing);
+  CHECK(missing.error().lines[0].starts_with("/nonexistent/x.toml: No such file or directory"));
+  const auto folder = load_config("/", {});
+  REQUIRE_FALSE(folder);
+  CHECK(folder.error().lines[0].find("is a directory") != std::string::npos);
+}
+
+}  // namespace outboard::vmm

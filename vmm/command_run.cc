@@ -1,0 +1,89 @@
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "vmm/commands.h"
+#include "vmm/console.h"
+#include "vmm/event_loop.h"
+#include "vmm/log.h"
+#include "vmm/machine.h"
+#include "vmm/server_process.h"
+
+namespace outboard::vmm {
+namespace {
+
+int explain(ExitStatus status, const std::string& message) {
+  log::error("{}", message);
+  return to_int(status);
+}
+
+// SPDK and other servers that register memory with hardware want windows in whole huge pages.
+void advise(const MachineConfig& config) {
+  if (config.page_size == PageSize::k4 && !config.devices.empty())
+    log::info("guest memory is in 4 KiB pages; SPDK with real NVMe drives needs "
+              "machine.page_size = \"2M\"");
+}
+
+}  // namespace
+
+std::optional<MachineConfig> load_or_explain(const ConfigSource& source) {
+  auto config = load_config(source.file, source.overrides);
+  if (!config) {
+    for (const std::string& line : config.error().lines) log::error("{}", line);
+    return std::nullopt;
+  }
+  config->command_line += source.append;
+  if (config->command_line.starts_with(' ')) config->command_line.erase(0, 1);
+  return std::move(*config);
+}
+
+int run_machine(const RunCommand& command, Marks& marks) {
+  auto config = load_or_explain(command.config);
+  if (!config) return to_int(ExitStatus::configuration);
+  config->statistics = command.statistics;
+  marks.stamp(Mark::configuration_read);
+  advise(*config);
+
+  auto console = ConsoleBackend::open(config->console);
+  if (!console) return explain(ExitStatus::configuration, console.error().message);
+  if (const std::string where = (*console)->description(); !where.empty()) log::info("{}", where);
+
+  // Started before any thread exists; they come up while KVM, memory and kernel are made ready.
+  std::map<std::string, std::unique_ptr<ServerProcess>> servers;
+  for (const DeviceConfig& device : config->devices) {
+    if (device.server.empty()) continue;
+    auto server = ServerProcess::start(device.name, device.server, device.server_affinity);
+    if (!server) return explain(ExitStatus::device_attach, server.error().message);
+    servers.emplace(device.name, std::move(*server));
+  }
+  const auto await_socket =
+      [&servers](const DeviceConfig& device) -> vfio_user::Result<std::string> {
+    const auto found = servers.find(device.name);
+    if (found == servers.end()) return device.socket;
+    if (auto listening = found->second->wait_until_listening(device.timeouts.connect); !listening)
+      return tl::unexpected(listening.error());
+    return found->second->socket_path();
+  };
+
+  auto loop = EventLoop::create();
+  if (!loop) return explain(ExitStatus::internal_error, loop.error().message);
+
+  auto machine = Machine::create(*config, MachineParts{**loop, **console, marks, await_socket});
+  if (!machine) return explain(machine.error().status, machine.error().message);
+
+  const ExitReason reason = (*machine)->run();
+  (*console)->stop();
+  (*console)->flush(std::chrono::milliseconds(1000));
+  if (!reason.message.empty()) {
+    if (reason.status == ExitStatus::powered_off)
+      log::info("{}", reason.message);
+    else
+      log::error("{}", reason.message);
+  }
+  if (command.statistics) std::fputs((*machine)->statistics().c_str(), stderr);
+  machine->reset();  // the devices let go of their servers before these are stopped
+  return reason.exit_code();
+}
+
+}  // namespace outboard::vmm
