@@ -1,10 +1,9 @@
 #pragma once
 
-// Builds and parses every message. Building never fails; parsing checks every length and every number
-// that another field depends on, and answers an Error of Kind::protocol with EINVAL that names the
-// command. What a value means for the device (is this region there?) is for the caller to judge.
-
-#include <sys/uio.h>
+// Builds and parses every message. Building never fails; parsing checks every length and every
+// number that another field depends on, and answers an Error of Kind::protocol with EINVAL that
+// names the command. What a value means for the device (is this region there?) is for the caller to
+// judge.
 
 #include <array>
 #include <cstddef>
@@ -15,6 +14,8 @@
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <sys/uio.h>
 
 #include "vfio_user/result.h"
 #include "vfio_user/sparse_area.h"
@@ -99,8 +100,8 @@ Result<wire::DeviceInfo> parse_device_info_request(std::span<const std::byte> pa
 Result<wire::RegionInfo> parse_region_info_request(std::span<const std::byte> payload);
 Result<wire::RegionIoFds> parse_region_io_fds_request(std::span<const std::byte> payload);
 Result<wire::IrqInfo> parse_irq_info_request(std::span<const std::byte> payload);
-/// Checks that the flags name one kind of data and one action, that start + count does not wrap, that
-/// bool data has count bytes, and that other kinds have none. `data` is the bool bytes.
+/// Checks that the flags name one kind of data and one action, that start + count does not wrap,
+/// that bool data has count bytes, and that other kinds have none. `data` is the bool bytes.
 Result<WithData<wire::SetIrqs>> parse_set_irqs(std::span<const std::byte> payload);
 Result<wire::RegionAccess> parse_region_read_request(std::span<const std::byte> payload);
 /// `data` has exactly count bytes.
@@ -140,7 +141,8 @@ struct IoFdInfo {
   std::uint64_t offset = 0;
   std::uint64_t size = 0;
   std::uint32_t fd_index = 0;
-  wire::IoFdType type = wire::IoFdType::ioeventfd;  ///< may hold a value that the enum does not name
+  wire::IoFdType type =
+      wire::IoFdType::ioeventfd;  ///< may hold a value that the enum does not name
   std::uint32_t flags = 0;
   std::uint64_t datamatch = 0;
 };
@@ -162,12 +164,13 @@ Result<wire::DmaAccess> parse_dma_write_reply(std::span<const std::byte> payload
 /// `data` has at least size bytes and is cut to it: a size below the request ends the stream.
 Result<WithData<wire::MigData>> parse_mig_data_read_reply(std::span<const std::byte> payload);
 
-// ---- Replies with a tail, as a server makes them --------------------------------------------------
+// ---- Replies with a tail, as a server makes them
+// --------------------------------------------------
 
 /// The bytes behind wire::RegionInfo: a sparse-mmap capability, ready to be borrowed by a Message.
 std::vector<std::byte> encode_sparse_areas(std::span<const SparseArea> areas);
-/// The bytes behind wire::RegionIoFds, in the 40-byte layout of the protocol's text or, if `wide`, in
-/// libvfio-user's of 48 bytes.
+/// The bytes behind wire::RegionIoFds, in the 40-byte layout of the protocol's text or, if `wide`,
+/// in libvfio-user's of 48 bytes.
 std::vector<std::byte> encode_io_fds(std::span<const IoFdInfo> entries, bool wide);
 
 }  // namespace outboard::vfio_user

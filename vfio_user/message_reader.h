@@ -26,8 +26,9 @@ struct IncomingMessage {
   }
 };
 
-/// Cuts a byte stream into messages: reads exactly header.size bytes of each, whatever its id, flags
-/// or error, in as many pieces as they come, and never a byte of the next one. One user at a time.
+/// Cuts a byte stream into messages: reads exactly header.size bytes of each, whatever its id,
+/// flags or error, in as many pieces as they come, and never a byte of the next one. One user at a
+/// time.
 class MessageReader final {
  public:
   /// `max_size` is the largest message accepted, header included.

@@ -52,15 +52,16 @@ struct ServerWindow {
 /// A range of a region whose writes signal an eventfd instead of being sent as messages.
 struct ServerIoFd {
   std::uint64_t offset = 0;
-  std::uint64_t size = 0;  ///< 0 (any width), 1, 2, 4 or 8
-  int fd = -1;             ///< an eventfd; borrowed from the device
+  std::uint64_t size = 0;   ///< 0 (any width), 1, 2, 4 or 8
+  int fd = -1;              ///< an eventfd; borrowed from the device
   std::uint32_t flags = 0;  ///< wire::kIoEventFdDatamatch, kIoEventFdPio
   std::uint64_t datamatch = 0;
 };
 
-/// The device behind a Server: implemented by a device author. Every call comes from the thread that
-/// is in Server::process(), or, for dma_unmapping() and disconnected(), in the Server's destructor.
-/// The model may call the Server's translate(), dma_read(), dma_write() and trigger() from inside.
+/// The device behind a Server: implemented by a device author. Every call comes from the thread
+/// that is in Server::process(), or, for dma_unmapping() and disconnected(), in the Server's
+/// destructor. The model may call the Server's translate(), dma_read(), dma_write() and trigger()
+/// from inside.
 class DeviceModel {
  public:
   DeviceModel() = default;
@@ -73,7 +74,8 @@ class DeviceModel {
 
   /// One access, of the width that the client used; inside the region, of at least 1 byte, and
   /// allowed by its flags. Returns 0 or a positive errno; a read fills all of `data` or fails.
-  virtual int region_read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> data) = 0;
+  virtual int region_read(std::uint32_t region, std::uint64_t offset,
+                          std::span<std::byte> data) = 0;
   virtual int region_write(std::uint32_t region, std::uint64_t offset,
                            std::span<const std::byte> data) = 0;
 
@@ -101,22 +103,22 @@ class DeviceModel {
 };
 
 struct ServerOptions {
-  std::uint32_t max_msg_fds = 16;                      ///< QEMU refuses a server with more
-  std::uint64_t max_data_xfer_size = 1024 * 1024;      ///< bytes of data in one message
-  std::uint32_t max_dma_maps = 1024;                   ///< live windows
-  bool twin_socket = true;                             ///< grant it to a client that asks
-  bool write_multiple = true;                          ///< offer REGION_WRITE_MULTI
-  bool wide_io_fds = false;                            ///< entries as libvfio-user lays them out
-  bool require_sealed_memory = false;                  ///< refuse windows that can be truncated
-  std::size_t max_queued_output = 4 * 1024 * 1024;     ///< bytes for a slow client, then it is dropped
-  std::chrono::milliseconds version_timeout{5000};     ///< for a client that connects and is silent
-  std::chrono::milliseconds dma_timeout{5000};         ///< for the client's answer to a DMA message
+  std::uint32_t max_msg_fds = 16;                   ///< QEMU refuses a server with more
+  std::uint64_t max_data_xfer_size = 1024 * 1024;   ///< bytes of data in one message
+  std::uint32_t max_dma_maps = 1024;                ///< live windows
+  bool twin_socket = true;                          ///< grant it to a client that asks
+  bool write_multiple = true;                       ///< offer REGION_WRITE_MULTI
+  bool wide_io_fds = false;                         ///< entries as libvfio-user lays them out
+  bool require_sealed_memory = false;               ///< refuse windows that can be truncated
+  std::size_t max_queued_output = 4 * 1024 * 1024;  ///< bytes for a slow client, then it is dropped
+  std::chrono::milliseconds version_timeout{5000};  ///< for a client that connects and is silent
+  std::chrono::milliseconds dma_timeout{5000};      ///< for the client's answer to a DMA message
   /// Lines for the device's log: clients that come, go, or break the protocol. May be empty.
   std::function<void(const std::string&)> log;
 };
 
-/// Serves one device to one client at a time over vfio-user. Single-threaded: one owner thread drives
-/// it from an event loop of its own, and calls every member.
+/// Serves one device to one client at a time over vfio-user. Single-threaded: one owner thread
+/// drives it from an event loop of its own, and calls every member.
 class Server final {
  public:
   /// Binds `path`; the socket file is removed again by the destructor.
@@ -137,20 +139,20 @@ class Server final {
   [[nodiscard]] int poll_fd() const;
 
   /// Handles what is there, a bounded amount of it, and never waits, except for a device that calls
-  /// dma_read() or dma_write() on a window without an fd. A second client is closed at once; a client
-  /// that goes away or breaks the protocol is cleaned up after, and the next one can come. Errors are
-  /// those of the listening socket, after which the Server is of no use.
+  /// dma_read() or dma_write() on a window without an fd. A second client is closed at once; a
+  /// client that goes away or breaks the protocol is cleaned up after, and the next one can come.
+  /// Errors are those of the listening socket, after which the Server is of no use.
   Result<void> process();
 
   /// Host memory when [iova, iova + size) lies inside one mapped window with that permission, else
   /// an empty span. Valid until the window's dma_unmapping() returns. `size` of 0 is empty.
   [[nodiscard]] std::span<std::byte> translate(std::uint64_t iova, std::uint64_t size, bool write);
 
-  /// Copies from or to guest memory, whatever kind its windows are: by memcpy, by the window's file,
-  /// or by DMA_READ and DMA_WRITE messages (over the twin socket if there is one, else over the main
-  /// socket, where commands that arrive in between are kept for process()). The range may span
-  /// adjacent windows. Returns 0 or an errno: EFAULT (no window), EPERM (its permission), ETIMEDOUT,
-  /// ENOTCONN, or what the client answered.
+  /// Copies from or to guest memory, whatever kind its windows are: by memcpy, by the window's
+  /// file, or by DMA_READ and DMA_WRITE messages (over the twin socket if there is one, else over
+  /// the main socket, where commands that arrive in between are kept for process()). The range may
+  /// span adjacent windows. Returns 0 or an errno: EFAULT (no window), EPERM (its permission),
+  /// ETIMEDOUT, ENOTCONN, or what the client answered.
   int dma_read(std::uint64_t iova, std::span<std::byte> data);
   int dma_write(std::uint64_t iova, std::span<const std::byte> data);
 
@@ -165,14 +167,14 @@ class Server final {
 
   struct Counters {
     std::array<std::uint64_t, wire::kCommandLimit> commands{};  ///< by wire::Command; [0]: unknown
-    std::uint64_t posted = 0;             ///< commands that wanted no reply
+    std::uint64_t posted = 0;                                   ///< commands that wanted no reply
     std::uint64_t error_replies = 0;
-    std::uint64_t triggers = 0;           ///< eventfds signalled
-    std::uint64_t dma_messages = 0;       ///< DMA_READ and DMA_WRITE sent
-    std::uint64_t stray_replies = 0;      ///< drained and dropped
-    std::uint64_t connections = 0;        ///< clients accepted
-    std::uint64_t refused = 0;            ///< clients closed because another was there
-    std::uint64_t dropped = 0;            ///< clients that broke the protocol, or were too slow
+    std::uint64_t triggers = 0;       ///< eventfds signalled
+    std::uint64_t dma_messages = 0;   ///< DMA_READ and DMA_WRITE sent
+    std::uint64_t stray_replies = 0;  ///< drained and dropped
+    std::uint64_t connections = 0;    ///< clients accepted
+    std::uint64_t refused = 0;        ///< clients closed because another was there
+    std::uint64_t dropped = 0;        ///< clients that broke the protocol, or were too slow
   };
   [[nodiscard]] const Counters& counters() const;
 

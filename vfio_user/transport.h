@@ -1,12 +1,12 @@
 #pragma once
 
-#include <sys/uio.h>
-
 #include <chrono>
 #include <cstddef>
 #include <span>
 #include <string>
 #include <vector>
+
+#include <sys/uio.h>
 
 #include "vfio_user/result.h"
 #include "vfio_user/unique_fd.h"
@@ -23,8 +23,8 @@ inline constexpr Deadline kForever = Deadline::max();
 struct Received {
   std::size_t bytes = 0;      ///< 0 only together with `would_block`
   std::vector<UniqueFd> fds;  ///< close-on-exec; always empty unless fds were asked for
-  bool truncated = false;     ///< the kernel dropped fds (MSG_CTRUNC): the message cannot be trusted
-  bool would_block = false;   ///< nothing there now
+  bool truncated = false;    ///< the kernel dropped fds (MSG_CTRUNC): the message cannot be trusted
+  bool would_block = false;  ///< nothing there now
 };
 
 /// A byte stream that carries fds; under both client and server, so that tests can drive raw bytes.
@@ -39,14 +39,14 @@ class Transport {
 
   /// Sends `parts` as one message: one sendmsg in the usual case, `fds` attached to its first byte;
   /// goes on after partial sends until everything is sent or the deadline has passed. Returns the
-  /// number of bytes sent: fewer than given means that the deadline passed; 0 then means that nothing
-  /// was sent, fds included, and the stream is intact. Errors: closed (EPIPE, ECONNRESET), system,
-  /// limit (more than wire::kMaxSocketFds fds).
+  /// number of bytes sent: fewer than given means that the deadline passed; 0 then means that
+  /// nothing was sent, fds included, and the stream is intact. Errors: closed (EPIPE, ECONNRESET),
+  /// system, limit (more than wire::kMaxSocketFds fds).
   virtual Result<std::size_t> send(std::span<const iovec> parts, std::span<const int> fds,
                                    Deadline deadline) = 0;
 
-  /// Reads once, without waiting, at most `into.size()` bytes. With `take_fds` off the kernel closes
-  /// whatever fds come along. End of stream is an error of Kind::closed.
+  /// Reads once, without waiting, at most `into.size()` bytes. With `take_fds` off the kernel
+  /// closes whatever fds come along. End of stream is an error of Kind::closed.
   virtual Result<Received> receive(std::span<std::byte> into, bool take_fds) = 0;
 
   /// To poll for POLLIN and POLLOUT; owned by the transport.

@@ -1,15 +1,18 @@
 #pragma once
 
-// The vfio-user wire format: header, commands and payload structures, in host byte order, laid out as
-// in the protocol's text ("vfio-user Protocol Specification", versions 0.0 to 0.2). Every structure is
-// free of padding, so it is copied to and from messages with memcpy. Offsets are counted from the
-// first byte of the payload, that is from byte 16 of the message.
+// The vfio-user wire format: header, commands and payload structures, in host byte order, laid out
+// as in the protocol's text ("vfio-user Protocol Specification", versions 0.0 to 0.2). Every
+// structure is free of padding, so it is copied to and from messages with memcpy. Offsets are
+// counted from the first byte of the payload, that is from byte 16 of the message.
 
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 namespace outboard::vfio_user::wire {
+
+// The tables keep their columns.
+// clang-format off
 
 inline constexpr std::uint16_t kVersionMajor = 0;
 inline constexpr std::uint16_t kVersionMinor = 2;
@@ -381,5 +384,7 @@ concept Struct = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T>
 
 // Limits that are no part of the protocol but hold for every peer in the field.
 inline constexpr std::size_t kMaxSocketFds = 253;  // the kernel's SCM_MAX_FD: fds in one sendmsg
+
+// clang-format on
 
 }  // namespace outboard::vfio_user::wire
