@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What every tool here shares: messages, progress, clean-up, the cache. Sourced, never run.
 #
 # Exit statuses of all tools:
@@ -56,6 +56,7 @@ cleanup() {
 kill_tree() {
   local pid=$1 child tries
   kill -0 "$pid" 2>/dev/null || return 0
+  # shellcheck disable=SC2013
   for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do kill_tree "$child"; done
   kill -TERM "$pid" 2>/dev/null || return 0
   for ((tries = 0; tries < 20; tries++)); do

@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # Recipes of what guests boot: kernel, Debian root file system, busybox initrd. Sourced, never run.
 # Each recipe's text is part of its cache key: a changed recipe is a new artefact.
 
@@ -44,6 +44,7 @@ need_kernel() { # need_kernel VARIABLE
 # The host's own Debian sources are used where they are of the right suite, so that a local mirror works.
 apt_sources() {
   local found
+  # shellcheck disable=SC2016
   found=$(apt-get indextargets --format '$(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)' 2>/dev/null \
     | awk -v suite="$debian_suite" '$1=="Packages" && $5=="Debian" && index($3, suite)==1 && $4=="main" {print "deb", $2, $3, $4}' \
     | sort -u)
@@ -62,19 +63,7 @@ build_root_tree() {
   mmdebstrap --mode="$mode" --variant=apt --include="$include" "${options[@]}" \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-    --customize-hook='chroot "$1" passwd -d root' \
-    --customize-hook='echo outboard-guest >"$1/etc/hostname"' \
-    --customize-hook='printf "127.0.0.1 localhost outboard-guest\n" >"$1/etc/hosts"' \
-    --customize-hook='printf "/dev/nvme0n1 / ext4 rw,relatime,errors=remount-ro 0 1\n" >"$1/etc/fstab"' \
-    --customize-hook='mkdir -p "$1/etc/systemd/system/serial-getty@ttyS0.service.d" &&
-      printf "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin root --keep-baud 115200 - \$TERM\n" \
-        >"$1/etc/systemd/system/serial-getty@ttyS0.service.d/autologin.conf"' \
-    --customize-hook='chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
-      e2scrub_all.timer e2scrub_reap.service fstrim.timer systemd-timesyncd.service
-      systemd-networkd-wait-online.service systemd-pstore.service getty@tty1.service
-      systemd-binfmt.service sys-kernel-debug.mount sys-kernel-tracing.mount >/dev/null' \
-    --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/cache/debconf/*-old' \
-    --customize-hook='mkdir -p "$1/outboard" "$1/files" "$1/mnt/out"' \
+    --customize-hook="$repo_root/tools/lib/customize_root" \
     "$debian_suite" "$out/root.tar" "$out/sources.list"
 }
 
@@ -98,7 +87,7 @@ root_image_size=1536M
 need_base_image() { # need_base_image VARIABLE
   local key
   key=$(content_key "$debian_suite" "${guest_packages[*]}" "$root_image_size" \
-    "$(declare -f build_root_tree build_root_image image_from_tar)")
+    "@$repo_root/tools/lib/customize_root" "$(declare -f build_root_tree build_root_image image_from_tar)")
   cached "$1" base-image "$key" "making a Debian root file system (about a minute)" build_root_image
 }
 
@@ -118,7 +107,7 @@ add_guest_scripts() {
 }
 
 need_root_image() { # need_root_image VARIABLE: a directory with root.img
-  local base scripts=("$repo_root"/tests/guest/in-guest/*) key
+  local base scripts=("$repo_root"/tests/guest/in-guest/* "$repo_root/tools/lib/l1_init") key
   need_base_image base
   key=$(content_key "$base" "$(declare -f add_guest_scripts)" "${scripts[@]##*/}" "${scripts[@]/#/@}")
   cached "$1" root-image "$key" "putting the test scripts into the root image" add_guest_scripts "$base" "${scripts[@]}"

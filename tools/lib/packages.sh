@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # The one list of Debian 12 packages, in groups by what needs them. Sourced, never run.
 declare -gA package_groups=(
   [build]="g++ cmake ninja-build make pkg-config git ca-certificates ccache mold
@@ -8,7 +8,7 @@ declare -gA package_groups=(
   [unit]="doctest-dev acpica-tools device-tree-compiler man-db gdb-minimal"
   [lint]="clang-format clang-tidy shellcheck"
   [guest]="mmdebstrap debian-archive-keyring e2fsprogs fakeroot uidmap cpio busybox-static procps gzip"
-  [testbed]="qemu-system-x86 ipxe-qemu- procps e2fsprogs"
+  [testbed]="qemu-system-x86 procps e2fsprogs"
   [guest-tests]="socat jq"
   [bench]="libbenchmark-dev"
 )
@@ -21,7 +21,7 @@ packages_of() {
     [[ -n ${package_groups[$group]:-} ]] || usage_error "there is no package group '$group' (known: $all_package_groups)"
     # shellcheck disable=SC2086
     printf '%s\n' ${package_groups[$group]}
-  done | grep -v -- '-$' | sort -u
+  done | sort -u
 }
 
 # missing_packages GROUP...: those of them that dpkg does not know as installed.
@@ -35,7 +35,7 @@ missing_packages() {
 # ensure_packages GROUP...: installs what is missing, asks nothing, uses no network if nothing is.
 ensure_packages() {
   local missing runner=() names
-  command -v dpkg-query >/dev/null && command -v apt-get >/dev/null \
+  { command -v dpkg-query && command -v apt-get; } >/dev/null \
     || die "$kExitPackages" "this is no Debian system: there is no apt-get" "install by hand what these packages hold: $(packages_of "$@" | tr '\n' ' ')"
   mapfile -t missing < <(missing_packages "$@")
   ((${#missing[@]})) || return 0
