@@ -69,6 +69,8 @@ int remaining(Clock::time_point end) {
 // The child's side of fork(): only async-signal-safe calls. Reports a failed execve through `out`.
 [[noreturn]] void run_child(const std::vector<char*>& argv, const cpu_set_t* cpus, int out,
                             pid_t parent) {
+  // The parent's handlers are not for this process, which may get a signal before it execs.
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE}) ::signal(signal, SIG_DFL);
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (::getppid() != parent) ::_exit(127);  // the parent died before the line above
   ::setpgid(0, 0);  // Ctrl-C at the terminal is for the VMM; it stops its servers in order
