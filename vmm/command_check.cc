@@ -1,0 +1,151 @@
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <string>
+
+#include "vmm/arch.h"
+#include "vmm/commands.h"
+#include "vmm/kvm.h"
+#include "vmm/log.h"
+#include "vmm/units.h"
+
+namespace outboard::vmm {
+namespace {
+
+// Printed without a host to ask: the least width that current processors have.
+constexpr unsigned kAssumedAddressBits = 39;
+
+std::string_view kind_name(boot::MemoryRange::Kind kind) {
+  switch (kind) {
+    case boot::MemoryRange::Kind::ram: return "RAM";
+    case boot::MemoryRange::Kind::reserved: return "reserved";
+    case boot::MemoryRange::Kind::acpi: return "ACPI";
+  }
+  return "?";
+}
+
+std::string words(const std::vector<std::string>& argv) {
+  std::string out;
+  for (const std::string& word : argv) out += (out.empty() ? "" : " ") + word;
+  return out;
+}
+
+std::string cpu_list(const std::vector<int>& cpus) {
+  std::string out;
+  for (const int cpu : cpus) out += fmt::format("{}{}", out.empty() ? "" : ",", cpu);
+  return out.empty() ? "any host CPU" : "host CPU " + out;
+}
+
+std::string_view prefault_name(Prefault prefault) {
+  switch (prefault) {
+    case Prefault::off: return "off";
+    case Prefault::automatic: return "auto";
+    case Prefault::all: return "all";
+  }
+  return "?";
+}
+
+std::string_view console_name(ConsoleType type) {
+  switch (type) {
+    case ConsoleType::stdio: return "standard input and output";
+    case ConsoleType::file: return "file";
+    case ConsoleType::pty: return "pseudo-terminal";
+    case ConsoleType::socket: return "socket";
+    case ConsoleType::none: return "none";
+  }
+  return "?";
+}
+
+void print_memory(const MachineConfig& config, const arch::MemoryLayout& layout) {
+  std::string out = fmt::format("Memory: {} in pages of {}, prefault {}\n",
+                                format_size(config.memory),
+                                format_size(static_cast<std::uint64_t>(config.page_size)),
+                                prefault_name(config.prefault));
+  for (const boot::MemoryRange& range : layout.map)
+    out += fmt::format("  {:#014x} - {:#014x}  {}\n", range.base, range.base + range.size - 1,
+                       kind_name(range.kind));
+  for (const RamWindow& window : layout.ram)
+    out += fmt::format("  DMA window {:#x} +{:#x}, file offset {:#x}\n", window.address,
+                       window.size, window.file_offset);
+  out += fmt::format("  PCI windows {:#x} +{:#x}, {:#x} +{:#x}, ports {:#x} +{:#x}; ECAM {:#x}\n",
+                     layout.mmio32.base, layout.mmio32.size, layout.mmio64.base,
+                     layout.mmio64.size, layout.pio.base, layout.pio.size, layout.ecam_base);
+  std::fputs(out.c_str(), stdout);
+}
+
+void print_devices(const MachineConfig& config) {
+  for (std::size_t i = 0; i < config.devices.size(); ++i) {
+    const DeviceConfig& device = config.devices[i];
+    const auto slot = static_cast<std::uint32_t>(i + 1);
+    std::string out = fmt::format("Device {}: 00:{:02x}.0, {}\n", device.name, slot,
+                                  device.server.empty()
+                                      ? "socket " + device.socket
+                                      : "server " + words(device.server) + " (" +
+                                            cpu_list(device.server_affinity) + ")");
+    if (const auto gsi = arch::intx_gsi(slot))
+      out += fmt::format("  INTA is GSI {}\n", *gsi);
+    else
+      out += "  no interrupt pin (MSI only): slots 1 to 8 have one\n";
+    const auto& limits = device.timeouts;
+    out += fmt::format("  time-outs: connect {}, version {}, setup {}, access {}, dma {}, reset {}\n",
+                       format_duration(limits.connect), format_duration(limits.version),
+                       format_duration(limits.setup), format_duration(limits.access),
+                       format_duration(limits.dma), format_duration(limits.reset));
+    out += fmt::format("  posted writes {}; when the server is lost: {}\n",
+                       device.posted_writes ? "where the order permits" : "off",
+                       device.on_disconnect == OnDisconnect::stop ? "stop" : "detach");
+    std::fputs(out.c_str(), stdout);
+  }
+}
+
+}  // namespace
+
+int check_config(const CheckCommand& command) {
+  if (command.schema) {
+    std::fputs(schema().c_str(), stdout);
+    return to_int(ExitStatus::powered_off);
+  }
+  const auto config = load_or_explain(command.config);
+  if (!config) return to_int(ExitStatus::configuration);
+
+  unsigned bits = kAssumedAddressBits;
+  if (const auto kvm = Kvm::open()) {
+    if (const auto known = arch::physical_address_bits(*kvm)) bits = *known;
+  } else {
+    log::warning("{}; the map below assumes {} address bits", kvm.error().message, bits);
+  }
+  const auto layout = arch::memory_layout(config->memory, bits);
+  if (!layout) {
+    log::error("{}", layout.error().message);
+    return to_int(layout.error().status);
+  }
+
+  for (const auto& [what, path] :
+       {std::pair{"kernel", config->kernel}, std::pair{"initrd", config->initrd}}) {
+    if (path.empty()) continue;
+    if (std::FILE* file = std::fopen(path.c_str(), "rbe"); file != nullptr) {
+      std::fclose(file);
+    } else {
+      log::error("{} {}: cannot be read; name an existing file", what, path);
+      return to_int(ExitStatus::boot_image);
+    }
+  }
+
+  std::string out = fmt::format("vCPUs: {}\n", config->vcpus);
+  for (std::size_t i = 0; i < config->vcpu_affinity.size(); ++i)
+    out += fmt::format("  vCPU {}: {}\n", i, cpu_list(config->vcpu_affinity[i]));
+  std::fputs(out.c_str(), stdout);
+  print_memory(*config, *layout);
+  out = fmt::format("Kernel: {}\n", config->kernel);
+  if (!config->initrd.empty()) out += fmt::format("Initrd: {}\n", config->initrd);
+  out += fmt::format("Command line: {}\n", config->command_line);
+  out += fmt::format("Console: {}{}\n", console_name(config->console.type),
+                     config->console.path.empty() ? "" : " " + config->console.path);
+  std::fputs(out.c_str(), stdout);
+  print_devices(*config);
+  if (config->page_size == PageSize::k4 && !config->devices.empty())
+    std::fputs("Note: SPDK with real NVMe drives needs page_size = \"2M\".\n", stdout);
+  return to_int(ExitStatus::powered_off);
+}
+
+}  // namespace outboard::vmm
