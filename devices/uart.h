@@ -2,7 +2,6 @@
 // control with loopback. Register layout and names as in the PC16550D data sheet, §8.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -59,46 +58,52 @@ class Uart16550 final : public BusDevice {
   std::uint64_t lost_output() const;
 
  private:
-  std::uint8_t read_register(std::uint64_t offset);
-  void write_register(std::uint64_t offset, std::uint8_t value);
-  void transmit(std::uint8_t value);
-  void push_received(std::uint8_t value, std::uint8_t error);
-  void drain_output();
-  void update_line();
-  void write_modem_control(std::uint8_t value);
-  void write_fifo_control(std::uint8_t value);
-  std::uint8_t interrupt_identification() const;
-  std::uint8_t line_status();
-  std::uint8_t modem_lines() const;
-  bool fifo_enabled() const;
-  bool accepts_input() const;
-  std::size_t receive_capacity() const;
-  std::size_t trigger_level() const;
-  bool take_ready();
-
   struct Received {
     std::uint8_t value;
     std::uint8_t error;  // LSR bits that belong to this byte
   };
+
+  std::uint8_t read_register(std::uint64_t offset);
+  void write_register(std::uint64_t offset, std::uint8_t value);
+  std::uint8_t read_received();
+  std::uint8_t read_line_status();
+  std::uint8_t read_modem_status();
+  std::uint8_t read_interrupt_identification();
+  std::uint8_t pending_interrupt() const;
+  void write_modem_control(std::uint8_t value);
+  void write_line_control(std::uint8_t value);
+  void write_fifo_control(std::uint8_t value);
+  void write_interrupt_enable(std::uint8_t value);
+  void transmit(std::uint8_t value);
+  void drain_output();
+  void push_received(Received received);
+  void update_line();
+  std::uint8_t modem_lines() const;
+  bool fifo_enabled() const;
+  bool loopback() const;
+  bool accepts_input() const;
+  std::size_t receive_capacity() const;
+  bool ready_owed();
 
   mutable std::mutex mutex_;  // guards everything below; held while line_ and output_ are called
   InterruptLine& line_;
   ConsoleOutput& output_;
   std::function<void()> ready_handler_;  // set before the vCPUs run, called without the lock
   std::deque<Received> received_;
-  std::deque<std::byte> transmitting_;  // accepted from the guest, not yet taken by the output
+  std::deque<std::byte> transmitting_;  // written by the guest, not yet taken by the output
   std::uint64_t lost_output_ = 0;
-  std::uint16_t divisor_ = 0x000c;
+  std::uint16_t divisor_ = 0;
   std::uint8_t interrupt_enable_ = 0;
   std::uint8_t fifo_control_ = 0;
   std::uint8_t line_control_ = 0;
   std::uint8_t modem_control_ = 0;
   std::uint8_t modem_delta_ = 0;  // MSR bits 3:0, cleared by a read of MSR
   std::uint8_t scratch_ = 0;
-  bool overrun_ = false;                 // LSR.OE
-  bool transmit_empty_pending_ = false;  // THRE interrupt not yet read from IIR
-  bool flow_control_seen_ = false;       // the guest has raised RTS and DTR once
-  bool input_refused_ = false;           // the ready handler is owed a call
+  std::uint8_t flow_lines_ = 0;    // of RTS and DTR, those the guest has ever raised
+  bool overrun_ = false;           // LSR.OE
+  bool transmit_pending_ = false;  // THRE interrupt raised and not yet read from IIR
+  bool input_refused_ = false;     // the ready handler is owed a call
+  bool level_ = false;             // what line_ was last set to
 };
 
 }  // namespace outboard::devices

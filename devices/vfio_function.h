@@ -18,8 +18,10 @@
 #include <vector>
 
 #include "devices/bar_allocator.h"
+#include "devices/bar_info.h"
 #include "devices/bus.h"
 #include "devices/event_loop.h"
+#include "devices/id_overrides.h"
 #include "devices/interrupts.h"
 #include "devices/ioevents.h"
 #include "devices/log_sink.h"
@@ -40,16 +42,6 @@ struct Machine {
   EventLoop& loop;
 };
 
-// Values that replace the server's in the identity the guest reads.
-struct IdOverrides {
-  std::optional<std::uint16_t> vendor_id;
-  std::optional<std::uint16_t> device_id;
-  std::optional<std::uint16_t> subsystem_vendor_id;
-  std::optional<std::uint16_t> subsystem_id;
-  std::optional<std::uint32_t> class_code;  // 24 bits: base class, subclass, interface
-  std::optional<std::uint8_t> revision_id;
-};
-
 struct VfioFunctionOptions {
   std::string name;                       // for messages
   std::uint32_t slot = 0;                 // device number on bus 0
@@ -66,17 +58,6 @@ struct VfioFunctionOptions {
   std::function<void()> on_removal_request;
   // Called on the event loop each time the server signals ERR.
   std::function<void()> on_device_error;
-};
-
-// A BAR as the guest sees it, for logs, `outboard check` and `probe`.
-struct BarInfo {
-  enum class Kind { io, memory32, memory64, rom };
-  std::uint32_t region = 0;  // 0-5, 6 for the ROM
-  Kind kind = Kind::memory32;
-  bool prefetchable = false;
-  std::uint64_t size = 0;     // power of two, bytes
-  std::uint64_t address = 0;  // current base, 0 when not placed
-  std::uint64_t mapped = 0;   // bytes of it that the guest reaches without an exit
 };
 
 // What the function did, for --stats and tests. Each a running total.
@@ -121,8 +102,8 @@ class VfioFunction final : public PciFunction {
 
  private:
   class Impl;
-  explicit VfioFunction(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit VfioFunction(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;  // shared with callbacks in flight on the event loop
 };
 
 }  // namespace outboard::devices

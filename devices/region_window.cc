@@ -1,0 +1,67 @@
+#include "devices/region_window.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace outboard::devices {
+
+RegionWindow::RegionWindow(const Shape& shape, std::vector<Overlay> overlays,
+                           vfio_user::Client& client, AccessCounters& counters, GuestLog& log)
+    : shape_(shape),
+      overlays_(std::move(overlays)),
+      client_(client),
+      counters_(counters),
+      log_(log) {}
+
+void RegionWindow::read(std::uint64_t offset, std::span<std::byte> data) {
+  const Overlay* overlay = nullptr;
+  const Target target = find(offset, data.size(), overlay);
+  if (target == Target::overlay) return overlay->device->read(offset - overlay->range.base, data);
+  if (target == Target::server && shape_.readable && client_.alive()) {
+    count(counters_.bar_reads);
+    const auto got = client_.region_read(shape_.region, offset, data);
+    if (got && *got == data.size()) return;
+    count(counters_.access_errors);
+    report("read", offset, data.size(),
+           got ? vfio_user::Error{vfio_user::Error::Kind::server, 0, "short reply"} : got.error());
+  }
+  std::ranges::fill(data, std::byte{0xff});
+}
+
+void RegionWindow::write(std::uint64_t offset, std::span<const std::byte> data) {
+  const Overlay* overlay = nullptr;
+  const Target target = find(offset, data.size(), overlay);
+  if (target == Target::overlay) return overlay->device->write(offset - overlay->range.base, data);
+  if (target != Target::server || !shape_.writable || !client_.alive()) return;
+  count(counters_.bar_writes);
+  const auto done = client_.region_write(shape_.region, offset, data, vfio_user::Write::may_post);
+  if (done) return;
+  count(counters_.access_errors);
+  report("write", offset, data.size(), done.error());
+}
+
+// An access that lies across the edge of an overlay belongs to nobody.
+RegionWindow::Target RegionWindow::find(std::uint64_t offset, std::uint64_t size,
+                                        const Overlay*& overlay) const {
+  for (const Overlay& candidate : overlays_) {
+    if (candidate.range.contains(offset, size)) {
+      overlay = &candidate;
+      return Target::overlay;
+    }
+    if (offset < candidate.range.end() && offset + size > candidate.range.base) {
+      return Target::nothing;
+    }
+  }
+  return AddressWindow{0, shape_.size}.contains(offset, size) ? Target::server : Target::nothing;
+}
+
+void RegionWindow::report(const char* what, std::uint64_t offset, std::uint64_t size,
+                          const vfio_user::Error& error) {
+  if (!client_.alive()) return;  // told once, where the death was noticed
+  log_.line(Severity::warning, std::string(what) + " of " + std::to_string(size) +
+                                   " bytes at offset " + std::to_string(offset) + " of region " +
+                                   std::to_string(shape_.region) + " failed: " + error.message);
+}
+
+}  // namespace outboard::devices

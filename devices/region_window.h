@@ -1,0 +1,53 @@
+// The trapped accesses of one BAR, each one message to the server at the guest's own width.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "devices/access_counters.h"
+#include "devices/address.h"
+#include "devices/bus.h"
+#include "devices/guest_log.h"
+#include "vfio_user/client.h"
+
+namespace outboard::devices {
+
+// What answers a part of the region in place of the server (MSI-X table, PBA).
+struct Overlay {
+  AddressWindow range;  // from the start of the region
+  BusDevice* device;    // offsets from the start of range
+};
+
+// Serves any vCPU thread, with no lock held while the server is asked. What does not lie in the
+// region, is not readable, or fails, reads all ones; such writes are dropped.
+class RegionWindow final : public BusDevice {
+ public:
+  struct Shape {
+    std::uint32_t region = 0;
+    std::uint64_t size = 0;  // of the region; the BAR may be larger
+    bool readable = false;
+    bool writable = false;
+  };
+
+  RegionWindow(const Shape& shape, std::vector<Overlay> overlays, vfio_user::Client& client,
+               AccessCounters& counters, GuestLog& log);
+
+  void read(std::uint64_t offset, std::span<std::byte> data) override;
+  void write(std::uint64_t offset, std::span<const std::byte> data) override;
+
+ private:
+  enum class Target { server, overlay, nothing };
+  Target find(std::uint64_t offset, std::uint64_t size, const Overlay*& overlay) const;
+  void report(const char* what, std::uint64_t offset, std::uint64_t size,
+              const vfio_user::Error& error);
+
+  const Shape shape_;
+  const std::vector<Overlay> overlays_;
+  vfio_user::Client& client_;
+  AccessCounters& counters_;
+  GuestLog& log_;
+};
+
+}  // namespace outboard::devices
