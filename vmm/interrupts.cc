@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "vmm/kvm.h"
+#include "vmm/kvm_abi.h"
 #include "vmm/log.h"
 
 namespace outboard::vmm {
@@ -18,12 +19,10 @@ MsiRoutes::MsiRoutes(const Vm& vm, std::vector<kvm_irq_routing_entry> fixed,
 
 int MsiRoutes::push(const std::map<std::uint32_t, devices::MsiMessage>& messages) {
   const std::size_t count = fixed_.size() + messages.size();
-  // kvm_irq_routing ends in an array; both are made of 8-byte words.
-  static_assert(sizeof(kvm_irq_routing) % 8 == 0 && sizeof(kvm_irq_routing_entry) % 8 == 0);
-  const std::size_t bytes = sizeof(kvm_irq_routing) + count * sizeof(kvm_irq_routing_entry);
+  static_assert(sizeof(kvm_irq_routing_entry) % 8 == 0);
+  const std::size_t bytes = sizeof(abi::CountedHeader) + count * sizeof(kvm_irq_routing_entry);
   std::vector<std::uint64_t> storage(bytes / 8);
-  kvm_irq_routing header{};
-  header.nr = static_cast<std::uint32_t>(count);
+  const abi::CountedHeader header{static_cast<std::uint32_t>(count), 0};
   auto* at = reinterpret_cast<std::byte*>(storage.data());
   std::memcpy(at, &header, sizeof(header));
   at += sizeof(header);
@@ -42,7 +41,7 @@ int MsiRoutes::push(const std::map<std::uint32_t, devices::MsiMessage>& messages
     at += sizeof(entry);
   }
   pushes_.fetch_add(1, std::memory_order_relaxed);
-  return kvm_ioctl(vm_.fd(), KVM_SET_GSI_ROUTING, storage.data());
+  return kvm_ioctl(vm_.fd(), abi::kSetGsiRouting, storage.data());
 }
 
 Result<void> MsiRoutes::install() {

@@ -1,0 +1,225 @@
+#include "vmm/vcpu_set.h"
+
+#include <fmt/core.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstring>
+#include <exception>
+#include <system_error>
+#include <utility>
+
+namespace outboard::vmm {
+namespace {
+
+// The kick: its only effect is that KVM_RUN, or a wait in a device's access, returns EINTR.
+int kick_signal() { return SIGRTMIN; }
+
+void install_kick_handler() {
+  struct sigaction action {};
+  action.sa_handler = [](int) {};
+  ::sigaction(kick_signal(), &action, nullptr);
+}
+
+Result<void> set_affinity(pthread_t thread, std::size_t index, const std::vector<int>& cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::string list;
+  for (const int cpu : cpus) {
+    if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_SET(static_cast<std::size_t>(cpu), &set);
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", cpu);
+  }
+  if (const int error = ::pthread_setaffinity_np(thread, sizeof(set), &set); error != 0) {
+    return failure(ExitStatus::configuration,
+                   fmt::format("vCPU {} cannot be bound to host CPU {}: {}; correct vcpu_affinity",
+                               index, list, std::strerror(error)));
+  }
+  return {};
+}
+
+void count(std::atomic<std::uint64_t>& counter) {
+  // One writer: no locked instruction on an exit.
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+VcpuSet::VcpuSet(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler)
+    : vcpus_(std::move(vcpus)), bus_(bus), marks_(marks), handler_(std::move(handler)) {
+  for (std::size_t i = 0; i < vcpus_.size(); ++i) seats_.push_back(std::make_unique<Seat>());
+}
+
+Result<std::unique_ptr<VcpuSet>> VcpuSet::create(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks,
+                                                 EventHandler handler,
+                                                 const std::vector<std::vector<int>>& affinity) {
+  install_kick_handler();
+  std::unique_ptr<VcpuSet> set(
+      new VcpuSet(std::move(vcpus), bus, marks, std::move(handler)));
+  for (std::size_t i = 0; i < set->seats_.size(); ++i) {
+    try {
+      set->seats_[i]->thread = std::jthread([raw = set.get(), i] { raw->thread_main(i); });
+    } catch (const std::system_error& error) {
+      set->seats_.resize(i);
+      return failure(ExitStatus::internal_error,
+                     fmt::format("cannot start a thread for vCPU {}: {}", i, error.what()));
+    }
+    const pthread_t thread = set->seats_[i]->thread.native_handle();
+    ::pthread_setname_np(thread, fmt::format("vcpu{}", i).c_str());
+    if (i < affinity.size() && !affinity[i].empty()) {
+      if (auto bound = set_affinity(thread, i, affinity[i]); !bound) {
+        set->seats_.resize(i + 1);
+        return tl::unexpected(bound.error());
+      }
+    }
+  }
+  return set;
+}
+
+VcpuSet::~VcpuSet() { stop(); }
+
+void VcpuSet::give(Order order) {
+  const std::lock_guard lock(mutex_);
+  if (order_.load() == Order::stop) return;
+  order_.store(order);
+  if (order != Order::run) {
+    for (std::size_t i = 0; i < seats_.size(); ++i) {
+      if (seats_[i]->state != State::running) continue;
+      vcpus_[i].set_immediate_exit(true);
+      ::pthread_kill(seats_[i]->thread.native_handle(), kick_signal());
+    }
+  }
+  changed_.notify_all();
+}
+
+bool VcpuSet::all(State state) const {
+  return std::ranges::all_of(seats_, [state](const auto& seat) { return seat->state == state; });
+}
+
+void VcpuSet::resume() { give(Order::run); }
+
+void VcpuSet::request_pause() { give(Order::pause); }
+
+void VcpuSet::pause() {
+  give(Order::pause);
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] {
+    return std::ranges::none_of(seats_,
+                                [](const auto& seat) { return seat->state == State::running; });
+  });
+}
+
+void VcpuSet::stop() {
+  give(Order::stop);
+  for (const auto& seat : seats_) {
+    if (seat->thread.joinable()) seat->thread.join();
+  }
+}
+
+bool VcpuSet::wait_for_run(Vcpu& vcpu, Seat& seat) {
+  std::unique_lock lock(mutex_);
+  seat.state = State::parked;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return order_.load() != Order::pause; });
+  if (order_.load() == Order::stop) {
+    seat.state = State::ended;
+    changed_.notify_all();
+    return false;
+  }
+  seat.state = State::running;
+  vcpu.set_immediate_exit(false);
+  return true;
+}
+
+void VcpuSet::thread_main(std::size_t index) {
+  Vcpu& vcpu = vcpus_[index];
+  Seat& seat = *seats_[index];
+  Bus::Reader reader(bus_);
+  while (wait_for_run(vcpu, seat)) {
+    try {
+      run_until_told(vcpu, seat, reader);
+    } catch (const std::exception& error) {
+      report({VcpuEvent::Kind::failure, vcpu.index(),
+              fmt::format("outboard failed while it handled an exit: {}", error.what())});
+    }
+  }
+}
+
+void VcpuSet::run_until_told(Vcpu& vcpu, Seat& seat, Bus::Reader& reader) {
+  while (order_.load() == Order::run) {
+    marks_.stamp(Mark::first_run);
+    const VcpuExit exit = vcpu.run();
+    marks_.stamp(Mark::first_exit);
+    handle(exit, vcpu, seat, reader);
+  }
+  // Finish the instruction at hand; it may take more than one exit (a page-crossing store).
+  vcpu.set_immediate_exit(true);
+  for (int pieces = 0; pieces < 64; ++pieces) {
+    const VcpuExit exit = vcpu.run();
+    if (!std::holds_alternative<PioExit>(exit) && !std::holds_alternative<MmioExit>(exit)) break;
+    handle(exit, vcpu, seat, reader);
+  }
+}
+
+void VcpuSet::handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& reader) {
+  if (const auto* mmio = std::get_if<MmioExit>(&exit)) {
+    count(seat.mmio);
+    if (mmio->write) {
+      reader.write(devices::Space::mmio, mmio->address, mmio->data);
+    } else {
+      reader.read(devices::Space::mmio, mmio->address, mmio->data);
+    }
+    seat.unhandled.store(reader.unhandled(), std::memory_order_relaxed);
+  } else if (const auto* pio = std::get_if<PioExit>(&exit)) {
+    count(seat.pio);
+    for (std::uint32_t i = 0; i < pio->count; ++i) {
+      const auto one = pio->data.subspan(std::size_t{i} * pio->size, pio->size);
+      if (pio->write) {
+        reader.write(devices::Space::pio, pio->port, one);
+      } else {
+        reader.read(devices::Space::pio, pio->port, one);
+      }
+    }
+    seat.unhandled.store(reader.unhandled(), std::memory_order_relaxed);
+  } else if (std::holds_alternative<InterruptedExit>(exit)) {
+    count(seat.interrupted);
+  } else if (const auto* failed = std::get_if<FailureExit>(&exit)) {
+    count(seat.other);
+    report({VcpuEvent::Kind::failure, vcpu.index(), failed->what});
+  } else if (std::holds_alternative<ShutdownExit>(exit)) {
+    count(seat.other);
+    report({VcpuEvent::Kind::shutdown, vcpu.index(), "the guest's CPU shut down"});
+  } else if (const auto* event = std::get_if<SystemEventExit>(&exit)) {
+    count(seat.other);
+    switch (event->kind) {
+      case SystemEventExit::Kind::power_off:
+        report({VcpuEvent::Kind::power_off, vcpu.index(), "power-off"});
+        break;
+      case SystemEventExit::Kind::reset:
+        report({VcpuEvent::Kind::reset, vcpu.index(), "reset"});
+        break;
+      case SystemEventExit::Kind::crash:
+        report({VcpuEvent::Kind::failure, vcpu.index(), "the guest reported a crash"});
+        break;
+    }
+  }
+}
+
+void VcpuSet::report(VcpuEvent event) {
+  request_pause();
+  handler_(std::move(event));
+}
+
+ExitCounters VcpuSet::counters() const {
+  ExitCounters sum;
+  for (const auto& seat : seats_) {
+    sum.pio += seat->pio.load(std::memory_order_relaxed);
+    sum.mmio += seat->mmio.load(std::memory_order_relaxed);
+    sum.interrupted += seat->interrupted.load(std::memory_order_relaxed);
+    sum.other += seat->other.load(std::memory_order_relaxed);
+    sum.unhandled += seat->unhandled.load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
+}  // namespace outboard::vmm

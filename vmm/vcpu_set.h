@@ -1,0 +1,123 @@
+#pragma once
+
+// All vCPUs of the machine and their threads. Owned by the machine, created on the main thread.
+//
+// A vCPU thread is always in one of three states:
+//
+//     parked ──resume()──▶ running ──pause(), request_pause()──▶ parked
+//        └──────────────────── stop() ────────────────────────▶ ended
+//
+// A kick never gets lost: the order to pause is published, then immediate_exit is set in the shared
+// area, then a signal is sent. A thread that is about to enter the guest sees immediate_exit, one
+// that is in the guest or in the kernel gets the signal, one that is in a device's access looks at
+// the order when the access is done. A thread clears its own immediate_exit only on its way from
+// parked to running, under the lock that orders are published with.
+//
+// A thread parks only after KVM has finished the instruction of the last exit, so that a parked
+// vCPU's registers may be set.
+
+#include <pthread.h>
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "vmm/bus.h"
+#include "vmm/error.h"
+#include "vmm/marks.h"
+#include "vmm/vcpu.h"
+
+namespace outboard::vmm {
+
+// What a vCPU did that ends or restarts the machine. All vCPUs have been told to pause when it is
+// reported.
+struct VcpuEvent {
+  enum class Kind { shutdown /* triple fault */, failure, power_off, reset };
+  Kind kind = Kind::failure;
+  std::uint32_t vcpu = 0;
+  std::string what;  // one line
+};
+
+// Exits by kind, over all vCPUs, since the start.
+struct ExitCounters {
+  std::uint64_t pio = 0;
+  std::uint64_t mmio = 0;
+  std::uint64_t interrupted = 0;
+  std::uint64_t other = 0;
+  std::uint64_t unhandled = 0;  // accesses that no device answered
+};
+
+class VcpuSet {
+ public:
+  // Called on a vCPU's thread.
+  using EventHandler = std::function<void(VcpuEvent)>;
+
+  // Starts a thread a vCPU, parked. `affinity[i]`, where there is one and it is not empty, are the
+  // host CPUs of vCPU i. Errors: a host CPU that does not exist (ExitStatus::configuration), no
+  // thread (ExitStatus::internal_error).
+  [[nodiscard]] static Result<std::unique_ptr<VcpuSet>> create(
+      std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler,
+      const std::vector<std::vector<int>>& affinity);
+
+  VcpuSet(const VcpuSet&) = delete;
+  VcpuSet& operator=(const VcpuSet&) = delete;
+  ~VcpuSet();  // stop()
+
+  // Lets all vCPUs run. Not from a vCPU thread.
+  void resume();
+
+  // Returns when all vCPUs are parked. A vCPU that waits for a device's answer holds it up for at
+  // most that device's deadline. Not from a vCPU thread.
+  void pause();
+
+  // Tells all vCPUs to pause and returns at once. Any thread, also a vCPU's in the middle of an
+  // access: it goes no further than the instruction at hand.
+  void request_pause();
+
+  // Ends all threads. Not from a vCPU thread.
+  void stop();
+
+  // The vCPUs, for setting and reading registers while they are parked.
+  [[nodiscard]] std::vector<Vcpu>& vcpus() { return vcpus_; }
+
+  // Any thread.
+  [[nodiscard]] ExitCounters counters() const;
+
+ private:
+  enum class Order { pause, run, stop };
+  enum class State { parked, running, ended };
+
+  struct Seat {  // one thread's own
+    std::jthread thread;
+    State state = State::parked;  // under mutex_
+    std::atomic<std::uint64_t> pio{0}, mmio{0}, interrupted{0}, other{0}, unhandled{0};
+  };
+
+  VcpuSet(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler);
+  void thread_main(std::size_t index);
+  bool wait_for_run(Vcpu& vcpu, Seat& seat);  // false: end
+  void run_until_told(Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
+  void handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
+  void report(VcpuEvent event);
+  void give(Order order);  // publishes and kicks
+  [[nodiscard]] bool all(State state) const;  // under mutex_
+
+  std::vector<Vcpu> vcpus_;
+  Bus& bus_;
+  Marks& marks_;
+  const EventHandler handler_;
+  std::vector<std::unique_ptr<Seat>> seats_;  // fixed after create()
+
+  mutable std::mutex mutex_;  // a leaf: nothing is called under it but pthread_kill
+  std::condition_variable changed_;
+  std::atomic<Order> order_{Order::pause};  // written under mutex_, read by vCPU threads
+};
+
+}  // namespace outboard::vmm
