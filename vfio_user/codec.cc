@@ -5,7 +5,7 @@
 #include <cassert>
 #include <cerrno>
 
-#include "vfio_user/codec_internal.h"
+#include "vfio_user/codec_checks.h"
 
 namespace outboard::vfio_user {
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "vfio_user/codec.h"
-#include "vfio_user/codec_internal.h"
+#include "vfio_user/codec_checks.h"
 
 namespace outboard::vfio_user {
 
