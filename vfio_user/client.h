@@ -14,7 +14,6 @@
 // reason. Nothing else happens to the process.
 #pragma once
 
-#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +24,7 @@
 #include <vector>
 
 #include "vfio_user/capabilities.h"
+#include "vfio_user/client_counters.h"
 #include "vfio_user/device_description.h"
 #include "vfio_user/dma_window.h"
 #include "vfio_user/io_fd.h"
@@ -61,22 +61,6 @@ struct ClientOptions {
 
   // 16 fds a message, 1 MiB of data, WRITE_MULTI understood.
   static Capabilities default_offer();
-};
-
-// What went over the connection so far. A snapshot: the figures of one moment need not fit each
-// other exactly.
-struct ClientCounters {
-  std::array<std::uint64_t, 19> sent{};  // requests by command number, 1..18
-  std::array<std::uint64_t, 19>
-      received{};  // requests of the server by command number; others in [0]
-  std::uint64_t bytes_sent = 0;
-  std::uint64_t bytes_received = 0;
-  std::uint64_t round_trips = 0;  // replies waited for and received
-  std::uint64_t posted = 0;       // writes sent with No_reply, those inside WRITE_MULTI included
-  std::uint64_t timeouts = 0;
-  std::uint64_t late_replies =
-      0;                     // drained for a request that had given up, or that wanted no reply
-  std::uint64_t errors = 0;  // error replies of the server
 };
 
 class Client final {

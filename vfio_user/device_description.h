@@ -13,21 +13,19 @@
 #include "vfio_user/io_fd.h"
 #include "vfio_user/sparse_area.h"
 #include "vfio_user/unique_fd.h"
+#include "vfio_user/wire.h"
 
 namespace outboard::vfio_user {
 
-// PCI region indexes (GET_REGION_INFO).
-inline constexpr std::uint32_t kRegionBar0 = 0;
-inline constexpr std::uint32_t kRegionRom = 6;
-inline constexpr std::uint32_t kRegionConfig = 7;
-inline constexpr std::uint32_t kRegionVga = 8;
-
-// PCI interrupt indexes (GET_IRQ_INFO, SET_IRQS).
-inline constexpr std::uint32_t kIrqIntx = 0;
-inline constexpr std::uint32_t kIrqMsi = 1;
-inline constexpr std::uint32_t kIrqMsix = 2;
-inline constexpr std::uint32_t kIrqErr = 3;
-inline constexpr std::uint32_t kIrqReq = 4;
+using wire::kIrqErr;
+using wire::kIrqIntx;
+using wire::kIrqMsi;
+using wire::kIrqMsix;
+using wire::kIrqReq;
+using wire::kRegionBar0;
+using wire::kRegionConfig;
+using wire::kRegionRom;
+using wire::kRegionVga;
 
 // One region. `mappable` holds only when every area passed the checks of the client: page aligned,
 // inside the region, inside a regular file or memfd, none overlapping another. Otherwise the region

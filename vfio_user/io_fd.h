@@ -6,14 +6,11 @@
 #include <optional>
 
 #include "vfio_user/unique_fd.h"
+#include "vfio_user/wire.h"
 
 namespace outboard::vfio_user {
 
-enum class IoFdType : std::uint32_t {
-  ioeventfd = 0,         // a store adds to the eventfd, its value is lost
-  ioregionfd = 1,        // needs a kernel patch nobody ships
-  shadow_ioeventfd = 2,  // as ioeventfd, and the value goes to shadow memory
-};
+using wire::IoFdType;
 
 struct IoFd {
   std::uint64_t offset = 0;  // bytes from the start of the region

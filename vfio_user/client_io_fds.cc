@@ -1,0 +1,133 @@
+// DEVICE_GET_REGION_IO_FDS: ranges whose stores go to an eventfd of the server.
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include <fcntl.h>
+
+#include "vfio_user/client_impl.h"
+#include "vfio_user/codec.h"
+#include "vfio_user/text.h"
+
+namespace outboard::vfio_user {
+
+namespace {
+
+/// Room asked for at first; a second query has as much as the server wants, up to the limit.
+constexpr std::uint32_t kFirstEntries = 64;
+constexpr std::uint32_t kMaxEntries = 1024;
+
+constexpr std::uint32_t room_for(std::uint32_t entries) {
+  return static_cast<std::uint32_t>(sizeof(wire::RegionIoFds) +
+                                    entries * sizeof(wire::WideIoFdEntry));
+}
+
+/// Empty when the entry is good in itself.
+std::string fault_of(const IoFdInfo& entry, std::uint64_t region_size, std::size_t fds) {
+  const bool width =
+      entry.size == 0 || entry.size == 1 || entry.size == 2 || entry.size == 4 || entry.size == 8;
+  if (!width) return "has size " + std::to_string(entry.size) + ", not 0, 1, 2, 4 or 8";
+  const std::uint64_t span = std::max<std::uint64_t>(entry.size, 1);
+  if (entry.offset >= region_size || span > region_size - entry.offset) {
+    return "lies outside the region's " + hex(region_size);
+  }
+  if (entry.fd_index >= fds) {
+    return "names descriptor " + std::to_string(entry.fd_index) + " of " + std::to_string(fds);
+  }
+  return {};
+}
+
+/// Whether a store could belong to both: KVM takes several entries on one address only when each
+/// has a value of its own.
+bool collide(const IoFdInfo& a, const IoFdInfo& b) {
+  const std::uint64_t a_size = std::max<std::uint64_t>(a.size, 1);
+  const std::uint64_t b_size = std::max<std::uint64_t>(b.size, 1);
+  const bool apart =
+      a.offset > b.offset ? a.offset - b.offset >= b_size : b.offset - a.offset >= a_size;
+  if (apart) return false;
+  const bool both_match = (a.flags & b.flags & wire::kIoEventFdDatamatch) != 0;
+  const bool same_range = a.offset == b.offset && a.size == b.size;
+  return !(both_match && same_range && a.datamatch != b.datamatch);
+}
+
+bool on_a_page(const IoFdInfo& entry, const std::vector<SparseArea>& areas) {
+  const std::uint64_t span = std::max<std::uint64_t>(entry.size, 1);
+  return std::any_of(areas.begin(), areas.end(), [&](const SparseArea& area) {
+    return entry.offset < area.offset + area.size && area.offset < entry.offset + span;
+  });
+}
+
+}  // namespace
+
+Result<std::vector<IoFd>> Client::Impl::region_io_fds(std::uint32_t region) {
+  const std::string what = "DEVICE_GET_REGION_IO_FDS for " + region_text(region);
+  const Shape* const device = shape();
+  if (device == nullptr || region >= device->regions.size()) {
+    return explain({Error::Kind::invalid, EINVAL, "the device has no such region"}, what);
+  }
+  Result<Reply> reply;
+  RegionIoFdsReply parsed;
+  std::uint32_t room = room_for(kFirstEntries);
+  for (int tries = 0; tries < 2; ++tries) {
+    wire::RegionIoFds ask{room, 0, region, 0};
+    const iovec body{&ask, sizeof ask};
+    reply = connection_->call({.command = wire::Command::device_get_region_io_fds,
+                               .body = {&body, 1},
+                               .fds = {},
+                               .timeout = options_.timeouts.setup,
+                               .keep = room});
+    // Most servers do not know the command, and say so with one errno or another.
+    if (!reply && reply.error().kind == Error::Kind::server) return std::vector<IoFd>{};
+    if (!reply) return explain(reply.error(), what);
+    const auto fixed = read_struct<wire::RegionIoFds>(reply->payload);
+    if (!fixed || fixed->index != region) {
+      return broken({Error::Kind::protocol, EPROTO, "the reply is too short or for another region"},
+                    what);
+    }
+    if (fixed->argsz > room && fixed->argsz <= room_for(kMaxEntries) && tries == 0) {
+      room = fixed->argsz;
+      continue;
+    }
+    auto entries = parse_region_io_fds_reply(reply->payload);
+    if (!entries) return explain(entries.error(), what);
+    parsed = std::move(*entries);
+    break;
+  }
+
+  const Shape::Region& shape = device->regions[region];
+  std::vector<IoFd> ranges;
+  std::vector<IoFdInfo> taken;
+  for (const IoFdInfo& entry : parsed.entries) {
+    std::string fault = fault_of(entry, shape.size, reply->fds.size());
+    if (fault.empty() && std::any_of(taken.begin(), taken.end(),
+                                     [&](const auto& other) { return collide(entry, other); })) {
+      fault = "overlaps another";
+    }
+    if (!fault.empty()) {
+      return explain(
+          {Error::Kind::invalid, EINVAL, "the entry at " + hex(entry.offset) + " " + fault}, what);
+    }
+    taken.push_back(entry);
+    // A stock kernel takes ioeventfds only; a store to a mapped page would never reach one.
+    if (entry.type != IoFdType::ioeventfd || on_a_page(entry, shape.areas)) continue;
+    IoFd range;
+    range.offset = entry.offset;
+    range.size = entry.size;
+    range.pio = (entry.flags & wire::kIoEventFdPio) != 0;
+    if ((entry.flags & wire::kIoEventFdDatamatch) != 0) range.datamatch = entry.datamatch;
+    range.fd = UniqueFd(::fcntl(reply->fds[entry.fd_index].get(), F_DUPFD_CLOEXEC, 0));
+    if (!range.fd) {
+      const int code = errno;
+      return explain({Error::Kind::system, code, "cannot keep a descriptor: " + errno_text(code)},
+                     what);
+    }
+    ranges.push_back(std::move(range));
+  }
+  // A store to an eventfd would overtake a posted write; those sent so far were done before the
+  // reply.
+  if (!ranges.empty()) posting_.store(false);
+  return ranges;
+}
+
+}  // namespace outboard::vfio_user

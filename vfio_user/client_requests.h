@@ -1,0 +1,23 @@
+// Pieces of requests that several source files of Client build.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "vfio_user/dma_window.h"
+#include "vfio_user/wire.h"
+
+namespace outboard::vfio_user {
+
+// "window 0x100000000+0x40000000".
+[[nodiscard]] std::string window_text(std::uint64_t address, std::uint64_t size);
+
+[[nodiscard]] wire::DmaMap dma_map_payload(const DmaWindow& window);
+
+// The descriptor to send along, if the window has one; points into `window`.
+[[nodiscard]] inline std::span<const int> fds_of(const DmaWindow& window) {
+  return window.fd >= 0 ? std::span<const int>(&window.fd, 1) : std::span<const int>();
+}
+
+}  // namespace outboard::vfio_user
