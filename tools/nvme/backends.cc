@@ -1,0 +1,85 @@
+#include "tools/nvme/backends.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "tools/nvme/file_backends.h"
+#include "tools/nvme/memory_backend.h"
+#include "tools/nvme/null_backend.h"
+
+namespace outboard::nvme {
+namespace {
+
+constexpr unsigned kThreads = 4;
+
+tl::expected<std::unique_ptr<Backend>, std::string> open_file(const NamespaceOptions& ns,
+                                                              bool threads,
+                                                              std::vector<std::string>& remarks) {
+  auto image = FileImage::open(ns.path, ns.read_only, ns.block_size);
+  if (!image) return tl::unexpected(image.error());
+  std::unique_ptr<Backend> backend;
+  std::string why;
+  if (!threads) backend = make_uring_backend(*image, why);
+  if (!backend) {
+    if (!threads) {
+      remarks.push_back("io_uring is refused (" + why + "); image '" + ns.path + "' is served by " +
+                        std::to_string(kThreads) + " threads");
+    }
+    backend = make_thread_backend(std::move(*image), kThreads);
+  }
+  return backend;
+}
+
+std::string real_path(const std::string& path) {
+  char* real = realpath(path.c_str(), nullptr);
+  if (real == nullptr) return path;
+  std::string result = real;
+  std::free(real);
+  return result;
+}
+
+}  // namespace
+
+tl::expected<std::vector<Namespace>, std::string> open_namespaces(
+    const Options& options, const std::string& serial, std::vector<std::string>& remarks) {
+  std::vector<Namespace> all;
+  for (const NamespaceOptions& wanted : options.namespaces) {
+    Namespace ns;
+    switch (wanted.kind) {
+      case NamespaceOptions::Kind::file: {
+        auto backend = open_file(wanted, options.threads, remarks);
+        if (!backend) return tl::unexpected(backend.error());
+        ns.backend = std::move(*backend);
+        break;
+      }
+      case NamespaceOptions::Kind::memory: {
+        auto backend = MemoryBackend::create(wanted.size);
+        if (!backend) return tl::unexpected(backend.error());
+        ns.backend = std::move(*backend);
+        break;
+      }
+      case NamespaceOptions::Kind::null:
+        ns.backend = std::make_unique<NullBackend>(wanted.size);
+        break;
+    }
+    ns.block_shift = wanted.block_size == 4096 ? 12 : 9;
+    ns.read_only = wanted.read_only;
+    ns.names = NamespaceNames::derive(serial, static_cast<u32>(all.size() + 1));
+    all.push_back(std::move(ns));
+  }
+  return all;
+}
+
+std::string derive_serial(const Options& options) {
+  std::string key;
+  for (const NamespaceOptions& ns : options.namespaces) {
+    if (ns.kind == NamespaceOptions::Kind::file) key += real_path(ns.path) + '\n';
+  }
+  if (key.empty()) key = real_path(options.socket);
+  char serial[24];
+  std::snprintf(serial, sizeof(serial), "OB%016llx",
+                static_cast<unsigned long long>(stable_hash(key)));
+  return serial;
+}
+
+}  // namespace outboard::nvme

@@ -1,0 +1,23 @@
+// From the command line's namespaces to open ones.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <tl/expected.hpp>
+
+#include "tools/nvme/namespaces.h"
+#include "tools/nvme/options.h"
+
+namespace outboard::nvme {
+
+// Opens and locks everything; `remarks` gets a line for what an operator should know. The error is
+// one sentence.
+tl::expected<std::vector<Namespace>, std::string> open_namespaces(
+    const Options& options, const std::string& serial, std::vector<std::string>& remarks);
+
+// The serial number of a controller whose command line gives none: the same for the same images,
+// or, with none, for the same socket.
+std::string derive_serial(const Options& options);
+
+}  // namespace outboard::nvme

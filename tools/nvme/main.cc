@@ -1,0 +1,118 @@
+// outboard-nvme: an NVMe controller as a vfio-user server.
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+
+#include "tools/nvme/backends.h"
+#include "tools/nvme/options.h"
+#include "tools/nvme/published_socket.h"
+#include "tools/nvme/service_loop.h"
+#include "tools/nvme/statistics.h"
+
+namespace outboard::nvme {
+namespace {
+
+void say(const std::string& line) { std::fprintf(stderr, "outboard-nvme: %s\n", line.c_str()); }
+
+vfio_user::UniqueFd signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return vfio_user::UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+void tell_ready(int fd) {
+  if (fd < 0) return;
+  const char byte = '\n';
+  if (write(fd, &byte, 1) != 1) {
+    say("cannot write to --ready-fd " + std::to_string(fd) + ": " + std::strerror(errno));
+  }
+  close(fd);
+}
+
+int run(int argc, char** argv) {
+  const auto parsed = parse_options(argc, argv);
+  if (const int* status = std::get_if<int>(&parsed)) return *status;
+  const Options& options = std::get<Options>(parsed);
+
+  // Before any thread exists, so that all inherit the mask.
+  const vfio_user::UniqueFd signal_fd = signals();
+  prctl(PR_SET_TIMERSLACK, 1000UL);  // ns; else every doorbell interval is 50 us longer
+
+  const std::string serial = options.serial.empty() ? derive_serial(options) : options.serial;
+  std::vector<std::string> remarks;
+  auto namespaces = open_namespaces(options, serial, remarks);
+  for (const std::string& remark : remarks) say(remark);
+  if (!namespaces) {
+    say(namespaces.error());
+    return kExitImage;
+  }
+  auto doorbells = Doorbells::create();
+  if (!doorbells) {
+    say(doorbells.error());
+    return kExitInternal;
+  }
+
+  ControllerOptions controller;
+  controller.identity.serial = serial;
+  controller.identity.firmware = OUTBOARD_VERSION;
+  controller.identity.vendor = kPciVendor;
+  controller.identity.subsystem_vendor = kPciVendor;
+  controller.io_queues = options.queues;
+  VfioDevice device(std::move(controller), std::move(*namespaces), std::move(*doorbells),
+                    options.doorbells);
+
+  auto socket = PublishedSocket::create(options.socket);
+  if (!socket) {
+    say(socket.error().message);
+    return kExitSocket;
+  }
+  vfio_user::ServerOptions server_options;
+  server_options.log = say;
+  auto server = vfio_user::Server::listen(socket->take_fd(), device, std::move(server_options));
+  if (!server) {
+    say(server.error().message);
+    return kExitSocket;
+  }
+  device.serve_through(server->get());
+  tell_ready(options.ready_fd);
+
+  LoopOptions loop;
+  loop.once = options.once;
+  const auto ended = run_service(**server, device, signal_fd.get(), loop);
+  const bool flushed = device.controller().flush_all();
+  if (options.stats) {
+    std::fprintf(stderr, "%s\n",
+                 statistics_json(device.controller().counters(), (*server)->counters()).c_str());
+  }
+  if (!ended) {
+    say(ended.error().message);
+    return kExitInternal;
+  }
+  if (!flushed) {
+    say("the last flush failed: the end of what the guest wrote may be lost");
+    return kExitFlush;
+  }
+  return kExitDone;
+}
+
+}  // namespace
+}  // namespace outboard::nvme
+
+int main(int argc, char** argv) {
+  try {
+    return outboard::nvme::run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "outboard-nvme: internal error: %s\n", error.what());
+    return outboard::nvme::kExitInternal;
+  }
+}

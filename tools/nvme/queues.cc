@@ -1,0 +1,219 @@
+#include "tools/nvme/queues.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace outboard::nvme {
+
+Queues::Queues(ControllerState& state, Doorbells& doorbells, GuestDma& dma)
+    : state_(state), doorbells_(doorbells), dma_(dma) {}
+
+void Queues::create_cq(u16 id, u64 base, u32 entries, u16 vector, bool interrupts) {
+  state_.cq[id] = {.base = base,
+                   .entries = entries,
+                   .vector = vector,
+                   .interrupts = interrupts,
+                   .live = true};
+  cqs_[id] = Cq{};
+  doorbells_.clear_cq(id);
+  highest_cq_ = std::max(highest_cq_, id);
+}
+
+void Queues::create_sq(u16 id, u16 cq, u64 base, u32 entries) {
+  state_.sq[id] = {.base = base, .entries = entries, .cq = cq, .live = true};
+  auto ids = std::move(sqs_[id].ids);
+  if (ids) {
+    ids->reset();
+  } else {
+    ids = std::make_unique<std::bitset<65536>>();
+  }
+  sqs_[id] = Sq{};
+  sqs_[id].ids = std::move(ids);
+  doorbells_.clear_sq(id);
+  list_sqs();
+}
+
+void Queues::delete_cq(u16 id) {
+  state_.cq[id] = CqState{};
+  cqs_[id] = Cq{};
+}
+
+void Queues::delete_sq(u16 id) {
+  state_.sq[id] = SqState{};
+  list_sqs();
+}
+
+void Queues::clear() {
+  for (u16 id = 0; id < kMaxQueues; ++id) {
+    state_.sq[id] = SqState{};
+    state_.cq[id] = CqState{};
+    cqs_[id] = Cq{};
+    sqs_[id].outstanding = 0;
+  }
+  rung_.clear();
+  posted_.clear();
+  highest_cq_ = 0;
+  unreachable_ = false;
+  list_sqs();
+  doorbells_.clear_all();
+}
+
+void Queues::list_sqs() {
+  live_sqs_.clear();
+  for (u16 id = 0; id < kMaxQueues; ++id) {
+    if (state_.sq[id].live) live_sqs_.push_back(id);
+  }
+}
+
+bool Queues::cq_has_sqs(u16 id) const {
+  return std::any_of(state_.sq.begin(), state_.sq.end(),
+                     [&](const SqState& sq) { return sq.live && sq.cq == id; });
+}
+
+bool Queues::any_io_queue() const {
+  return std::any_of(state_.cq.begin() + 1, state_.cq.end(),
+                     [](const CqState& cq) { return cq.live; });
+}
+
+Queues::Look Queues::look_at_sq(u16 id) {
+  Sq& sq = sqs_[id];
+  const u32 value = doorbells_.sq_tail(id);
+  if (value >= state_.sq[id].entries) {
+    if (value == sq.rejected) return Look::quiet;
+    sq.rejected = value;
+    return Look::invalid_value;
+  }
+  if (value == sq.tail) return Look::quiet;
+  sq.tail = value;
+  sq.rejected = ~0u;
+  return Look::work;
+}
+
+Queues::Look Queues::look_at_cq(u16 id) {
+  CqState& cq = state_.cq[id];
+  const u32 value = doorbells_.cq_head(id);
+  if (value == cq.head) return Look::quiet;
+  const u32 unread = (cq.tail + cq.entries - cq.head) % cq.entries;
+  if (value >= cq.entries || (value + cq.entries - cq.head) % cq.entries > unread) {
+    if (value == cqs_[id].rejected) return Look::quiet;
+    cqs_[id].rejected = value;
+    return Look::invalid_value;
+  }
+  cq.head = static_cast<u16>(value);
+  cqs_[id].rejected = ~0u;
+  if (!flush_waiting(id)) unreachable_ = true;
+  return Look::work;
+}
+
+bool Queues::ready(u16 id) const {
+  const SqState& sq = state_.sq[id];
+  return sq.live && !sq.deleting && sq.head != sqs_[id].tail && cqs_[sq.cq].waiting.empty();
+}
+
+Queues::Fetched Queues::fetch(u16 id, Command& command, bool& conflict) {
+  SqState& state = state_.sq[id];
+  Sq& sq = sqs_[id];
+  if (state.head == sq.tail) return Fetched::none;
+  if (sq.host == nullptr) {
+    const auto host = dma_.translate(state.base, u64{state.entries} * sizeof(Command), Access::read);
+    if (!host.empty()) sq.host = host.data();
+  }
+  const u64 offset = u64{state.head} * sizeof(Command);
+  if (sq.host != nullptr) {
+    std::memcpy(&command, sq.host + offset, sizeof(command));
+  } else if (!dma_.read(state.base + offset, std::as_writable_bytes(std::span(&command, 1)))) {
+    return Fetched::unreachable;
+  }
+  state.head = static_cast<u16>((state.head + 1u) % state.entries);
+  conflict = sq.ids->test(command.id);
+  sq.ids->set(command.id);
+  ++sq.outstanding;
+  return Fetched::command;
+}
+
+bool Queues::post(Request& request) {
+  const u16 cq_id = state_.sq[request.sq].cq;
+  Cq& cq = cqs_[cq_id];
+  if (!cq.waiting.empty() || full(state_.cq[cq_id])) {
+    cq.waiting.push_back(&request);
+    return true;
+  }
+  return write_entry(request, cq_id);
+}
+
+bool Queues::write_entry(Request& request, u16 cq_id) {
+  CqState& state = state_.cq[cq_id];
+  Cq& cq = cqs_[cq_id];
+  Sq& sq = sqs_[request.sq];
+  Completion entry{};
+  entry.dw0 = request.dw0;
+  entry.sq_head = state_.sq[request.sq].head;
+  entry.sq_id = request.sq;
+  entry.command_id = request.command.id;
+  entry.status = static_cast<u16>(status_field(request.status) | (state.phase ? 1 : 0));
+
+  if (cq.host == nullptr) {
+    const auto host =
+        dma_.translate(state.base, u64{state.entries} * sizeof(Completion), Access::write);
+    if (!host.empty()) cq.host = host.data();
+  }
+  const u64 offset = u64{state.tail} * sizeof(Completion);
+  if (cq.host != nullptr) {
+    // The dword with the phase goes last: a polling host may look at any moment.
+    std::byte* at = cq.host + offset;
+    std::memcpy(at, &entry, 12);
+    u32 last;
+    std::memcpy(&last, reinterpret_cast<const std::byte*>(&entry) + 12, sizeof(last));
+    std::atomic_ref<u32>(*reinterpret_cast<u32*>(at + 12)).store(last, std::memory_order_release);
+  } else if (!dma_.write(state.base + offset, std::as_bytes(std::span(&entry, 1)))) {
+    return false;
+  }
+  state.tail = static_cast<u16>(state.tail + 1u);
+  if (state.tail == state.entries) {
+    state.tail = 0;
+    state.phase = !state.phase;
+  }
+  if (!cq.rung) {
+    cq.rung = true;
+    rung_.push_back(cq_id);
+  }
+  sq.ids->reset(request.command.id);
+  --sq.outstanding;
+  posted_.push_back(&request);
+  return true;
+}
+
+bool Queues::flush_waiting(u16 cq_id) {
+  Cq& cq = cqs_[cq_id];
+  while (!cq.waiting.empty() && !full(state_.cq[cq_id])) {
+    Request& request = *cq.waiting.front();
+    cq.waiting.pop_front();
+    if (!write_entry(request, cq_id)) {
+      cq.waiting.push_front(&request);
+      return false;
+    }
+  }
+  return true;
+}
+
+std::vector<Request*> Queues::take_waiting() {
+  std::vector<Request*> all;
+  for (Cq& cq : cqs_) {
+    all.insert(all.end(), cq.waiting.begin(), cq.waiting.end());
+    cq.waiting.clear();
+  }
+  return all;
+}
+
+std::vector<u16> Queues::take_rung() {
+  for (const u16 id : rung_) cqs_[id].rung = false;
+  return std::exchange(rung_, {});
+}
+
+void Queues::forget_host_memory() {
+  for (Sq& sq : sqs_) sq.host = nullptr;
+  for (Cq& cq : cqs_) cq.host = nullptr;
+}
+
+}  // namespace outboard::nvme

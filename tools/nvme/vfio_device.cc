@@ -1,0 +1,155 @@
+#include "tools/nvme/vfio_device.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "tools/nvme/bytes.h"
+
+namespace outboard::nvme {
+namespace {
+
+namespace wire = vfio_user::wire;
+
+constexpr u32 kPinIndex = 0;
+constexpr u32 kMsixIndex = 2;
+constexpr u32 kConfigRegion = 7;
+
+}  // namespace
+
+VfioDevice::VfioDevice(ControllerOptions options, std::vector<Namespace> namespaces,
+                       std::unique_ptr<Doorbells> doorbells, DoorbellMode mode)
+    : mode_(mode),
+      doorbells_(std::move(doorbells)),
+      controller_(std::move(options), std::move(namespaces), state_, *doorbells_, *this, *this),
+      config_(controller_.vectors()),
+      pending_(controller_.vectors()) {
+  constexpr u32 kAccess = wire::kRegionReadable | wire::kRegionWritable;
+  vfio_user::ServerRegion& registers = shape_.regions[0];
+  registers.flags = kAccess;
+  registers.size = kBar0Size;
+  if (mode_ == DoorbellMode::page) {
+    registers.flags |= wire::kRegionMappable;
+    registers.areas = {{reg::doorbells, kDoorbellPageSize}};
+    registers.fd = doorbells_->fd();
+  }
+  shape_.regions[kMsixTableBar].flags = kAccess;
+  shape_.regions[kMsixTableBar].size = kMsixBarSize;
+  shape_.regions[kConfigRegion].flags = kAccess;
+  shape_.regions[kConfigRegion].size = ConfigSpace::kSize;
+  shape_.irqs[kPinIndex] = {wire::kIrqEventfd | wire::kIrqMaskable | wire::kIrqAutomasked, 1};
+  shape_.irqs[kMsixIndex] = {wire::kIrqEventfd, controller_.vectors()};
+  // PCI 3.0 §6.8.2.9: vectors are masked after reset.
+  for (u32 i = 0; i < controller_.vectors(); ++i) put<u32>(msix_, 16 * i + 12, 1);
+}
+
+int VfioDevice::region_read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> data) {
+  if (region == 0) {
+    controller_.read_bar(offset, data);
+  } else if (region == kMsixTableBar) {
+    for (u32 i = 0; i < pending_.size(); ++i) {
+      const std::byte bit{static_cast<u8>(1u << (i % 8))};
+      std::byte& byte = msix_[kMsixPbaOffset + i / 8];
+      byte = pending_[i] ? byte | bit : byte & ~bit;
+    }
+    std::memcpy(data.data(), msix_.data() + offset, data.size());
+  } else if (region == kConfigRegion) {
+    config_.show_pin(pin_);
+    config_.read(offset, data);
+  } else {
+    return EINVAL;
+  }
+  return 0;
+}
+
+int VfioDevice::region_write(std::uint32_t region, std::uint64_t offset,
+                             std::span<const std::byte> data) {
+  if (region == 0) {
+    controller_.write_bar(offset, data);
+  } else if (region == kMsixTableBar) {
+    // The table only; the pending bits are ours.
+    const u64 end = std::min<u64>(kMsixTableOffset + 16u * pending_.size(), offset + data.size());
+    if (offset < end) std::memcpy(msix_.data() + offset, data.data(), end - offset);
+  } else if (region == kConfigRegion) {
+    if (config_.write(offset, data)) reset_function();
+    signal_pin();  // INTx may have been enabled
+  } else {
+    return EINVAL;
+  }
+  return 0;
+}
+
+void VfioDevice::reset_function() {
+  controller_.reset();
+  config_.reset();
+  pending_.assign(pending_.size(), false);
+  pin_ = pin_told_ = false;
+}
+
+void VfioDevice::reset() { reset_function(); }
+
+void VfioDevice::disconnected() {
+  reset_function();
+  client_left_ = true;
+}
+
+void VfioDevice::dma_mapped(const vfio_user::ServerWindow&) { controller_.before_window_change(); }
+
+void VfioDevice::dma_unmapping(const vfio_user::ServerWindow&) {
+  controller_.before_window_change();
+}
+
+std::span<std::byte> VfioDevice::translate(u64 address, u64 size, Access access) {
+  return server_->translate(address, size, access == Access::write);
+}
+
+bool VfioDevice::read(u64 address, std::span<std::byte> into) {
+  return server_->dma_read(address, into) == 0;
+}
+
+bool VfioDevice::write(u64 address, std::span<const std::byte> from) {
+  return server_->dma_write(address, from) == 0;
+}
+
+bool VfioDevice::message_signalled() const {
+  // Some clients arm vectors and keep the enable bit to themselves.
+  return config_.msix_enabled() || server_->armed(kMsixIndex, 0);
+}
+
+void VfioDevice::raise(u16 vector) {
+  if (server_->trigger(kMsixIndex, vector) == ENOENT) pending_[vector] = true;
+}
+
+void VfioDevice::set_pin(bool asserted) {
+  if (asserted && !pin_) pin_told_ = false;  // a new edge, whatever became of the last one
+  pin_ = asserted;
+  signal_pin();
+}
+
+void VfioDevice::signal_pin() {
+  if (!pin_ || pin_told_ || config_.pin_disabled() || message_signalled()) return;
+  pin_told_ = server_->trigger(kPinIndex, 0) == 0;
+}
+
+void VfioDevice::irqs_armed(std::uint32_t index) {
+  if (index == kPinIndex) {
+    pin_told_ = false;
+    signal_pin();
+  }
+  if (index != kMsixIndex) return;
+  for (u32 i = 0; i < pending_.size(); ++i) {
+    if (pending_[i] && server_->armed(kMsixIndex, i)) {
+      pending_[i] = false;
+      raise(static_cast<u16>(i));
+    }
+  }
+}
+
+void VfioDevice::irq_unmasked(std::uint32_t index, std::uint32_t, std::uint32_t) {
+  if (index != kPinIndex) return;
+  // The guest has perhaps just consumed the entries: see its doorbells first.
+  pin_told_ = false;
+  controller_.turn();
+  set_pin(controller_.pin_level());
+}
+
+}  // namespace outboard::nvme

@@ -1,0 +1,66 @@
+// The controller as a vfio-user device: regions, interrupts and guest memory on one side, the
+// controller on the other. Everything runs on the thread that drives the server.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "tools/nvme/config_space.h"
+#include "tools/nvme/controller.h"
+#include "vfio_user/server.h"
+
+namespace outboard::nvme {
+
+enum class DoorbellMode { page, trap };
+
+class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, private Interrupts {
+ public:
+  VfioDevice(ControllerOptions options, std::vector<Namespace> namespaces,
+             std::unique_ptr<Doorbells> doorbells, DoorbellMode mode);
+
+  // Once, before the server processes anything; the server outlives no call of this object.
+  void serve_through(vfio_user::Server* server) { server_ = server; }
+
+  Controller& controller() { return controller_; }
+  // The doorbells must be looked at without being told.
+  bool must_poll() const { return mode_ == DoorbellMode::page && controller_.active(); }
+  bool client_left() const { return client_left_; }
+
+  const vfio_user::DeviceShape& shape() const override { return shape_; }
+  int region_read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> data) override;
+  int region_write(std::uint32_t region, std::uint64_t offset,
+                   std::span<const std::byte> data) override;
+  void reset() override;
+  void connected() override { client_left_ = false; }
+  void disconnected() override;
+  void dma_mapped(const vfio_user::ServerWindow& window) override;
+  void dma_unmapping(const vfio_user::ServerWindow& window) override;
+  void irqs_armed(std::uint32_t index) override;
+  void irq_unmasked(std::uint32_t index, std::uint32_t start, std::uint32_t count) override;
+
+ private:
+  std::span<std::byte> translate(u64 address, u64 size, Access access) override;
+  bool read(u64 address, std::span<std::byte> into) override;
+  bool write(u64 address, std::span<const std::byte> from) override;
+  bool message_signalled() const override;
+  void raise(u16 vector) override;
+  void set_pin(bool asserted) override;
+
+  void signal_pin();
+  void reset_function();
+
+  DoorbellMode mode_;
+  std::unique_ptr<Doorbells> doorbells_;
+  ControllerState state_;
+  Controller controller_;
+  ConfigSpace config_;
+  vfio_user::DeviceShape shape_;
+  vfio_user::Server* server_ = nullptr;
+  std::array<std::byte, kMsixBarSize> msix_{};  // the table as written; the client emulates it
+  std::vector<bool> pending_;  // vectors raised while the client had no eventfd for them
+  bool pin_ = false;           // the level
+  bool pin_told_ = false;      // the client was told and has not unmasked since
+  bool client_left_ = false;
+};
+
+}  // namespace outboard::nvme
