@@ -1,0 +1,73 @@
+#include "vmm/board.h"
+
+#include <fmt/core.h>
+#include <linux/kvm.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace outboard::vmm {
+namespace {
+
+// What a KVM without the capability to say so offers.
+constexpr int kDefaultMaxVcpus = 4;
+constexpr int kDefaultMemslots = 32;
+constexpr int kDefaultRoutes = 1024;
+
+}  // namespace
+
+Result<std::unique_ptr<Board>> Board::create(const MachineConfig& config) {
+  auto kvm = Kvm::open();
+  if (!kvm) return tl::unexpected(kvm.error());
+  if (auto enough = kvm->require(arch::required_capabilities()); !enough) {
+    return tl::unexpected(enough.error());
+  }
+  int limit = kvm->capability(KVM_CAP_MAX_VCPUS);
+  if (limit == 0) limit = kDefaultMaxVcpus;
+  if (config.vcpus > static_cast<std::uint32_t>(limit)) {
+    return failure(ExitStatus::no_kvm,
+                   fmt::format("this host's KVM has {} vCPUs at most, the machine wants {}; lower "
+                               "vcpus",
+                               limit, config.vcpus));
+  }
+  const auto bits = arch::physical_address_bits(*kvm);
+  if (!bits) return tl::unexpected(bits.error());
+  auto layout = arch::memory_layout(config.memory, *bits);
+  if (!layout) return tl::unexpected(layout.error());
+  auto memory = GuestMemory::create(layout->ram, config.page_size);
+  if (!memory) return tl::unexpected(memory.error());
+  return std::unique_ptr<Board>(
+      new Board(std::move(*kvm), std::move(*layout), std::move(*memory)));
+}
+
+Result<std::vector<Vcpu>> Board::power_on(std::uint32_t vcpus) {
+  auto vm = kvm_.create_vm();
+  if (!vm) return tl::unexpected(vm.error());
+  vm_.emplace(std::move(*vm));
+  if (auto ready = arch::prepare_vm(*vm_); !ready) return tl::unexpected(ready.error());
+
+  int slots = vm_->capability(KVM_CAP_NR_MEMSLOTS);
+  if (slots == 0) slots = kDefaultMemslots;
+  memslots_.emplace(*vm_, static_cast<std::uint32_t>(slots));
+  if (auto added = memslots_->add_ram(memory_); !added) return tl::unexpected(added.error());
+
+  const int routes = std::max(vm_->capability(KVM_CAP_IRQ_ROUTING), kDefaultRoutes);
+  msi_.emplace(*vm_, arch::fixed_routes(), arch::first_msi_gsi(),
+               static_cast<std::uint32_t>(routes));
+  if (auto installed = msi_->install(); !installed) return tl::unexpected(installed.error());
+  intx_.emplace(*vm_);
+  io_events_.emplace(*vm_);
+
+  std::vector<Vcpu> made;
+  for (std::uint32_t i = 0; i < vcpus; ++i) {
+    auto vcpu = Vcpu::create(kvm_, *vm_, i);
+    if (!vcpu) return tl::unexpected(vcpu.error());
+    made.push_back(std::move(*vcpu));
+  }
+  auto cpus = arch::Cpus::create(kvm_, *vm_, made);
+  if (!cpus) return tl::unexpected(cpus.error());
+  cpus_ = std::move(*cpus);
+  return made;
+}
+
+}  // namespace outboard::vmm

@@ -1,0 +1,119 @@
+#include "vmm/device_attach.h"
+
+#include <fmt/core.h>
+
+#include <cerrno>
+#include <exception>
+#include <utility>
+
+namespace outboard::vmm {
+
+DeviceAttach::DeviceAttach(const std::vector<DeviceConfig>& devices, const GuestMemory& memory,
+                           AwaitSocket await_socket, EventLoop& loop)
+    : devices_(devices), memory_(memory), await_socket_(std::move(await_socket)), loop_(loop) {
+  for (std::size_t i = 0; i < devices_.size(); ++i) {
+    attempts_.push_back(std::make_unique<Attempt>());
+    Attempt& attempt = *attempts_.back();
+    attempt.thread = std::thread([this, &config = devices_[i], &attempt] {
+      attach(config, attempt);
+    });
+  }
+}
+
+DeviceAttach::~DeviceAttach() {
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    for (const auto& attempt : attempts_) {
+      if (!attempt->done && attempt->device.client) attempt->device.client->close();
+    }
+  }
+  join();
+}
+
+void DeviceAttach::join() {
+  for (const auto& attempt : attempts_) {
+    if (attempt->thread.joinable()) attempt->thread.join();
+  }
+}
+
+void DeviceAttach::attach(const DeviceConfig& config, Attempt& attempt) {
+  vfio_user::Result<void> result;
+  try {
+    result = try_attach(config, attempt);
+  } catch (const std::exception& error) {
+    result = vfio_user::fail(vfio_user::Error::Kind::system, ENOMEM, error.what());
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    attempt.done = true;
+    if (!result) attempt.error = result.error();
+  }
+  loop_.post([] {});  // the main thread looks at decided()
+}
+
+vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Attempt& attempt) {
+  std::string path = config.socket;
+  if (await_socket_) {
+    auto socket = await_socket_(config);
+    if (!socket) return tl::unexpected(socket.error());
+    path = *socket;
+  }
+  vfio_user::ClientOptions options;
+  options.name = config.name;
+  options.timeouts = config.timeouts;
+  options.posted_writes =
+      config.posted_writes ? vfio_user::Posting::automatic : vfio_user::Posting::off;
+  auto connected = vfio_user::Client::connect(path, std::move(options));
+  if (!connected) return tl::unexpected(connected.error());
+  vfio_user::Client& client = **connected;
+  {
+    const std::lock_guard lock(mutex_);
+    attempt.device.client = std::move(*connected);
+    if (cancelled_) {
+      return vfio_user::fail(vfio_user::Error::Kind::closed, ECANCELED, "attach was cancelled");
+    }
+  }
+  std::vector<vfio_user::DmaWindow> windows;
+  for (const RamWindow& window : memory_.windows()) {
+    vfio_user::DmaWindow dma;
+    dma.address = window.address;
+    dma.size = window.size;
+    dma.fd = memory_.fd();
+    dma.file_offset = window.file_offset;
+    dma.host = memory_.bytes(window);
+    windows.push_back(dma);
+  }
+  auto description = client.attach(windows);
+  if (!description) return tl::unexpected(description.error());
+  const std::lock_guard lock(mutex_);
+  attempt.device.description = std::move(*description);
+  return {};
+}
+
+bool DeviceAttach::decided() const {
+  const std::lock_guard lock(mutex_);
+  bool all = true;
+  for (const auto& attempt : attempts_) {
+    if (attempt->error) return true;
+    all = all && attempt->done;
+  }
+  return all;
+}
+
+Result<std::vector<AttachedDevice>> DeviceAttach::take() {
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < attempts_.size(); ++i) {
+      if (!attempts_[i]->error) continue;
+      return failure(ExitStatus::device_attach, fmt::format("device '{}': {}", devices_[i].name,
+                                                            attempts_[i]->error->message));
+    }
+  }
+  join();
+  std::vector<AttachedDevice> devices;
+  for (const auto& attempt : attempts_) devices.push_back(std::move(attempt->device));
+  return devices;
+}
+
+}  // namespace outboard::vmm

@@ -1,0 +1,68 @@
+#pragma once
+
+// The devices of a machine while they are being attached: a thread each, which waits for the
+// server, connects, negotiates, maps guest memory and asks what the device is. The machine goes on
+// with its own set-up meanwhile. Made, waited for and destroyed on the main thread.
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "vfio_user/client.h"
+#include "vmm/error.h"
+#include "vmm/event_loop.h"
+#include "vmm/guest_memory.h"
+#include "vmm/machine_config.h"
+
+namespace outboard::vmm {
+
+// A device whose server has answered everything.
+struct AttachedDevice {
+  std::unique_ptr<vfio_user::Client> client;
+  vfio_user::DeviceDescription description;
+};
+
+class DeviceAttach {
+ public:
+  using AwaitSocket = std::function<vfio_user::Result<std::string>(const DeviceConfig&)>;
+
+  // Starts a thread for each of `devices`, which outlive this object, as does `memory`.
+  DeviceAttach(const std::vector<DeviceConfig>& devices, const GuestMemory& memory,
+               AwaitSocket await_socket, EventLoop& loop);
+  DeviceAttach(const DeviceAttach&) = delete;
+  DeviceAttach& operator=(const DeviceAttach&) = delete;
+  ~DeviceAttach();  // cancels what is under way, and waits for it
+
+  // All threads have come to an end, or one has failed.
+  [[nodiscard]] bool decided() const;
+
+  // The devices in the order of the configuration, or the first error in that order
+  // (ExitStatus::device_attach). Call once, when decided().
+  [[nodiscard]] Result<std::vector<AttachedDevice>> take();
+
+ private:
+  struct Attempt {
+    std::thread thread;
+    bool done = false;                       // under mutex_
+    std::optional<vfio_user::Error> error;   // under mutex_
+    AttachedDevice device;                   // under mutex_
+  };
+
+  void attach(const DeviceConfig& config, Attempt& attempt);
+  vfio_user::Result<void> try_attach(const DeviceConfig& config, Attempt& attempt);
+  void join();
+
+  const std::vector<DeviceConfig>& devices_;
+  const GuestMemory& memory_;
+  const AwaitSocket await_socket_;
+  EventLoop& loop_;
+  mutable std::mutex mutex_;
+  bool cancelled_ = false;                          // under mutex_
+  std::vector<std::unique_ptr<Attempt>> attempts_;  // fixed by the constructor
+};
+
+}  // namespace outboard::vmm

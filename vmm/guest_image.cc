@@ -1,0 +1,115 @@
+#include "vmm/guest_image.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include "vmm/log.h"
+
+namespace outboard::vmm {
+namespace {
+
+tl::unexpected<MachineError> bad_file(const std::string& path, const std::string& what) {
+  return failure(ExitStatus::boot_image, fmt::format("{}: {}", path, what));
+}
+
+Result<vfio_user::UniqueFd> open_file(const std::string& path, std::string_view key) {
+  vfio_user::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) {
+    return bad_file(path, fmt::format("{}; correct {} in the configuration", std::strerror(errno),
+                                      key));
+  }
+  struct stat status {};
+  if (::fstat(fd.get(), &status) != 0) return bad_file(path, std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) {
+    return bad_file(path, fmt::format("is no regular file; correct {} in the configuration", key));
+  }
+  if (status.st_size == 0) return bad_file(path, "is empty");
+  return fd;
+}
+
+// The bytes of a file while they are needed: its pages are not kept in the process afterwards.
+class MappedFile {
+ public:
+  explicit MappedFile(int fd) {
+    struct stat status {};
+    if (fd < 0 || ::fstat(fd, &status) != 0 || status.st_size <= 0) return;
+    const auto size = static_cast<std::size_t>(status.st_size);
+    void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    if (data == MAP_FAILED) return;
+    bytes_ = {static_cast<const std::byte*>(data), size};
+  }
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile() {
+    if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  }
+
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+}  // namespace
+
+Result<GuestImage> GuestImage::open(const MachineConfig& config) {
+  GuestImage image;
+  if (config.kernel.empty()) {
+    return failure(ExitStatus::boot_image,
+                   "no kernel is named; set path in [kernel], or pass --kernel");
+  }
+  auto kernel = open_file(config.kernel, "kernel.path");
+  if (!kernel) return tl::unexpected(kernel.error());
+  image.kernel_ = std::move(*kernel);
+  if (!config.initrd.empty()) {
+    auto initrd = open_file(config.initrd, "kernel.initrd");
+    if (!initrd) return tl::unexpected(initrd.error());
+    image.initrd_ = std::move(*initrd);
+  }
+  image.kernel_path_ = config.kernel;
+  image.initrd_path_ = config.initrd;
+  image.command_line_ = config.command_line;
+  image.entry_ = config.entry;
+  return image;
+}
+
+Result<boot::EntryState> GuestImage::load(const GuestMemory& memory,
+                                          const arch::MemoryLayout& layout,
+                                          const arch::FirmwareDescription& firmware) {
+  const std::span<std::byte> ram = memory.bytes(memory.windows().front());
+
+  const MappedFile kernel(kernel_.get());
+  if (kernel.bytes().empty()) return bad_file(kernel_path_, "cannot be read");
+  auto loaded = boot::load_kernel(kernel.bytes(), ram, entry_);
+  if (!loaded) return bad_file(kernel_path_, loaded.error().message);
+  if (!loaded->said.empty() && !said_) log::info("{}: {}", kernel_path_, loaded->said);
+  said_ = true;
+
+  const arch::FirmwareTables tables = arch::firmware_tables(firmware, layout);
+  const auto place = memory.at(tables.base, tables.bytes.size());
+  if (place.empty()) {
+    return failure(ExitStatus::internal_error, "the firmware tables do not fit guest memory");
+  }
+  std::ranges::copy(tables.bytes, place.begin());
+
+  const MappedFile initrd(initrd_.get());
+  if (initrd_ && initrd.bytes().empty()) return bad_file(initrd_path_, "cannot be read");
+  const boot::BootInfo info{.memory = layout.map,
+                            .command_line = command_line_,
+                            .initrd = initrd.bytes(),
+                            .rsdp = tables.root};
+  auto entry = boot::place_boot_data(*loaded, info, ram);
+  if (!entry) return failure(ExitStatus::boot_image, entry.error().message);
+  return *entry;
+}
+
+}  // namespace outboard::vmm

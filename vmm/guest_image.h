@@ -1,0 +1,42 @@
+#pragma once
+
+// What the guest starts from: the kernel and initrd files, the command line, the firmware tables.
+// Owned by the machine; kept open, so that a machine reset loads the same files again even if their
+// paths have gone. Main thread.
+
+#include <cstdint>
+#include <string>
+
+#include "boot/start.h"
+#include "vfio_user/unique_fd.h"
+#include "vmm/arch.h"
+#include "vmm/error.h"
+#include "vmm/guest_memory.h"
+#include "vmm/machine_config.h"
+
+namespace outboard::vmm {
+
+class GuestImage {
+ public:
+  // Opens the files of `config`. Errors (ExitStatus::boot_image) name the path and the remedy.
+  [[nodiscard]] static Result<GuestImage> open(const MachineConfig& config);
+
+  // Writes kernel, initrd, command line and firmware tables into guest memory. No vCPU runs and no
+  // device writes to memory. Errors: ExitStatus::boot_image.
+  [[nodiscard]] Result<boot::EntryState> load(const GuestMemory& memory,
+                                              const arch::MemoryLayout& layout,
+                                              const arch::FirmwareDescription& firmware);
+
+ private:
+  GuestImage() = default;
+
+  std::string kernel_path_;
+  std::string initrd_path_;  // empty: none
+  vfio_user::UniqueFd kernel_;
+  vfio_user::UniqueFd initrd_;
+  std::string command_line_;
+  boot::Entry entry_ = boot::Entry::automatic;
+  bool said_ = false;  // what the loader decided has been logged
+};
+
+}  // namespace outboard::vmm
