@@ -147,5 +147,7 @@ cached() {
     exec {lock}>&-
   fi
   touch "$final"
+  # What an older recipe made and nothing used for two days.
+  find "$cache_dir" -maxdepth 1 -name "$name-*" -mtime +2 -exec rm -rf {} + 2>/dev/null || true
   cached_out=$final
 }

@@ -13,9 +13,10 @@ guest_packages=(
   jq socat strace python3-minimal
 )
 
-# ---- kernel: vmlinuz, config, modules/*.ko, version -----------------------------------------
+# ---- kernel: vmlinuz, config, modules/*.ko, version, tree/ for the guest's /usr --------------
+# The guest gets the few modules that its user space asks for: the power button and its event device.
 build_kernel() {
-  local out=$1 package
+  local out=$1 package release
   cd "$out" || return 1
   package=$(apt-cache show --no-all-versions linux-image-cloud-amd64 2>/dev/null \
     | sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p')
@@ -30,8 +31,13 @@ build_kernel() {
     && cp tree/boot/config-* config \
     && mkdir modules \
     && find tree/lib/modules \( -name 'kvm*.ko' -o -name irqbypass.ko -o -name 'virtio*.ko' \) -exec cp {} modules/ \; \
-    && rm -rf tree ./*.deb \
-    && [[ -s vmlinuz && -s modules/kvm-amd.ko ]]
+    && release=$(basename tree/lib/modules/*) && mkdir -p "usr/lib/modules/$release" \
+    && find tree/lib/modules \( -name button.ko -o -name evdev.ko -o -name autofs4.ko \) \
+      -exec cp {} "usr/lib/modules/$release/" \; \
+    && cp tree/lib/modules/"$release"/modules.{builtin,order,builtin.modinfo} "usr/lib/modules/$release/" \
+    && ln -s usr/lib lib && depmod -b "$PWD" "$release" \
+    && rm -rf tree lib ./*.deb \
+    && [[ -s vmlinuz && -s modules/kvm-amd.ko && -s usr/lib/modules/$release/modules.dep ]]
 }
 
 need_kernel() { # need_kernel VARIABLE
@@ -93,24 +99,29 @@ need_base_image() { # need_base_image VARIABLE
 
 # The guest's own scripts go into a copy of the base image, so that a changed script costs a second.
 add_guest_scripts() {
-  local out=$1 base=$2 script
-  shift 2
+  local out=$1 base=$2 kernel=$3 file
+  shift 3
   cp --sparse=always --reflink=auto "$base/root.img" "$out/root.img" || return 1
-  for script in "$@"; do
-    printf 'write %s /outboard/%s\nsif /outboard/%s mode 0100755\nsif /outboard/%s uid 0\nsif /outboard/%s gid 0\n' \
-      "$script" "${script##*/}" "${script##*/}" "${script##*/}" "${script##*/}"
-  done >"$out/commands"
+  {
+    for file in "$@"; do
+      printf 'write %s /outboard/%s\nsif /outboard/%s mode 0100755\n' "$file" "${file##*/}" "${file##*/}"
+    done
+    cd "$kernel/usr/lib" || return 1
+    find modules -type d -printf 'mkdir /usr/lib/%p\n'
+    find modules -type f -printf "write $kernel/usr/lib/%p /usr/lib/%p\n"
+  } >"$out/commands"
   debugfs -w -f "$out/commands" "$out/root.img" >"$out/log" 2>&1
-  ! grep -E 'No such|File not found|failed|bad' "$out/log" || return 1
+  if grep -E 'No such|not found|failed|bad|allocate' "$out/log"; then return 1; fi
   rm "$out/commands" "$out/log"
   e2fsck -fn "$out/root.img"
 }
 
 need_root_image() { # need_root_image VARIABLE: a directory with root.img
-  local base scripts=("$repo_root"/tests/guest/in-guest/* "$repo_root/tools/lib/l1_init") key
+  local base kernel scripts=("$repo_root"/tests/guest/in-guest/* "$repo_root/tools/lib/l1_init") key
+  need_kernel kernel
   need_base_image base
-  key=$(content_key "$base" "$(declare -f add_guest_scripts)" "${scripts[@]##*/}" "${scripts[@]/#/@}")
-  cached "$1" root-image "$key" "putting the test scripts into the root image" add_guest_scripts "$base" "${scripts[@]}"
+  key=$(content_key "$base" "$kernel" "$(declare -f add_guest_scripts)" "${scripts[@]##*/}" "${scripts[@]/#/@}")
+  cached "$1" root-image "$key" "putting the test scripts into the root image" add_guest_scripts "$base" "$kernel" "${scripts[@]}"
 }
 
 # ---- busybox initrd -------------------------------------------------------------------------

@@ -7,7 +7,7 @@ declare -gA package_groups=(
     liblzo2-dev libseccomp-dev linux-libc-dev"
   [unit]="doctest-dev acpica-tools device-tree-compiler man-db gdb-minimal"
   [lint]="clang-format clang-tidy shellcheck"
-  [guest]="mmdebstrap debian-archive-keyring e2fsprogs fakeroot uidmap cpio busybox-static procps gzip"
+  [guest]="mmdebstrap debian-archive-keyring e2fsprogs fakeroot uidmap cpio busybox-static procps gzip kmod"
   [testbed]="qemu-system-x86 procps e2fsprogs"
   [guest-tests]="socat jq"
   [bench]="libbenchmark-dev"
