@@ -12,6 +12,8 @@ namespace wire = vfio_user::wire;
 
 constexpr u32 kPinIndex = 0;
 constexpr u32 kMsixIndex = 2;
+constexpr u32 kErrorIndex = 3;
+constexpr u32 kRequestIndex = 4;
 constexpr u32 kConfigRegion = 7;
 
 }  // namespace
@@ -38,6 +40,9 @@ VfioDevice::VfioDevice(ControllerOptions options, std::vector<Namespace> namespa
   shape_.regions[kConfigRegion].size = ConfigSpace::kSize;
   shape_.irqs[kPinIndex] = {wire::kIrqEventfd | wire::kIrqMaskable | wire::kIrqAutomasked, 1};
   shape_.irqs[kMsixIndex] = {wire::kIrqEventfd, controller_.vectors()};
+  // Never raised, but a client that finds them missing warns (QEMU).
+  shape_.irqs[kErrorIndex] = {wire::kIrqEventfd, 1};
+  shape_.irqs[kRequestIndex] = {wire::kIrqEventfd, 1};
   // PCI 3.0 §6.8.2.9: vectors are masked after reset.
   for (u32 i = 0; i < controller_.vectors(); ++i) put<u32>(msix_, 16 * i + 12, 1);
 }
