@@ -119,7 +119,7 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
   void take_down(IrqMode mode);
   void drop_interrupts();
   void apply_msi(bool enable);
-  void forward_controls();
+  void forward_controls(IrqMode ending);
   void forward_command();
   void function_level_reset();
   void silence_device();
@@ -379,6 +379,7 @@ void VfioFunction::Impl::function_level_reset() {
   move_bars(true);
   config_->send(control, order);
   reread_config();
+  config_->forward(pci::kCommand, 0);  // for a server that left it as it was
 }
 
 // --- interrupts
@@ -405,13 +406,7 @@ IrqMode VfioFunction::Impl::wanted_mode() const {
 void VfioFunction::Impl::settle_interrupts() {
   const IrqMode mode = wanted_mode();
   if (mode != mode_) {
-    if (mode_ == IrqMode::msix || mode_ == IrqMode::msi) {
-      const std::uint32_t control = mode_ == IrqMode::msix
-                                        ? msix_offset_ + pci::msix::kControl
-                                        : msi_shape_->offset + pci::msi::kControl;
-      const std::uint16_t enable = mode_ == IrqMode::msix ? pci::msix::kEnable : pci::msi::kEnable;
-      config_->forward(control, static_cast<std::uint16_t>(config_->held(control) & ~enable));
-    }
+    if (mode_ == IrqMode::msix || mode_ == IrqMode::msi) forward_controls(mode_);
     take_down(mode_);
     mode_ = mode;
   }
@@ -432,7 +427,7 @@ void VfioFunction::Impl::settle_interrupts() {
     case IrqMode::none:
       break;
   }
-  forward_controls();
+  forward_controls(IrqMode::none);
 }
 
 void VfioFunction::Impl::take_down(IrqMode mode) {
@@ -468,17 +463,21 @@ void VfioFunction::Impl::apply_msi(bool enable) {
   complain("setting up MSI", msi_->set(enable, granted, message, mask));
 }
 
-// The enable and mask bits as the guest has them, the rest as the server had it.
-void VfioFunction::Impl::forward_controls() {
-  const auto merge = [&](std::uint32_t reg, std::uint32_t bits) {
+// The enable and mask bits as the guest has them, the rest as the server had it; without the enable
+// bit of the mode that is about to end.
+void VfioFunction::Impl::forward_controls(IrqMode ending) {
+  const auto merge = [&](std::uint32_t reg, std::uint32_t bits, std::uint32_t cleared) {
     const std::uint32_t value = (config_->held(reg) & ~bits) | (config_->peek(reg, 2) & bits);
-    config_->forward(reg, static_cast<std::uint16_t>(value));
+    config_->forward(reg, static_cast<std::uint16_t>(value & ~cleared));
   };
-  if (msi_) {
-    merge(msi_shape_->offset + pci::msi::kControl, pci::msi::kEnable | pci::msi::kEnabledMask);
+  if (msi_ && ending != IrqMode::msix) {
+    merge(msi_shape_->offset + pci::msi::kControl, pci::msi::kEnable | pci::msi::kEnabledMask,
+          ending == IrqMode::msi ? pci::msi::kEnable : 0U);
   }
-  if (msix_)
-    merge(msix_offset_ + pci::msix::kControl, pci::msix::kEnable | pci::msix::kFunctionMask);
+  if (msix_ && ending != IrqMode::msi) {
+    merge(msix_offset_ + pci::msix::kControl, pci::msix::kEnable | pci::msix::kFunctionMask,
+          ending == IrqMode::msix ? pci::msix::kEnable : 0U);
+  }
 }
 
 void VfioFunction::Impl::complain(const char* what, const Result<void>& outcome) {
@@ -500,8 +499,9 @@ void VfioFunction::Impl::silence_device() {
     const std::uint32_t clear = pci::msi::kEnable | pci::msi::kEnabledMask;
     config_->poke(reg, 2, config_->peek(reg, 2) & ~clear);
   }
-  forward_controls();
+  forward_controls(mode_);
   take_down(std::exchange(mode_, IrqMode::none));
+  forward_controls(IrqMode::none);
   if (msix_) complain("resetting MSI-X", msix_->reset());
 }
 
