@@ -1,13 +1,15 @@
-#include <doctest/doctest.h>
-
 #include <string>
+
+#include <doctest/doctest.h>
 
 #include "vfio_user/capabilities.h"
 
 namespace outboard::vfio_user {
 namespace {
 
-std::string with(const std::string& keys) { return R"({"capabilities":{)" + keys + "}}"; }
+std::string with(const std::string& keys) {
+  return R"({"capabilities":{)" + keys + "}}";
+}
 
 TEST_CASE("C6 absent JSON and absent keys mean the protocol's defaults") {
   for (const std::string json : {"", "{}", R"({"capabilities":{}})"}) {
@@ -106,8 +108,9 @@ TEST_CASE("C10 a transfer size or page size of 0 is refused, a huge figure is cl
   CHECK(!parse_capabilities(with(R"("pgsizes":0)")));
   CHECK(parse_capabilities(with(R"("max_msg_fds":0)"))->max_msg_fds == 0);
   CHECK(parse_capabilities(with(R"("max_msg_fds":4294967297)"))->max_msg_fds == UINT32_MAX);
-  CHECK(parse_capabilities(with(R"("max_data_xfer_size":9223372036854775808)"))
-            ->max_data_xfer_size == std::uint64_t{1} << 63);
+  CHECK(
+      parse_capabilities(with(R"("max_data_xfer_size":9223372036854775808)"))->max_data_xfer_size ==
+      std::uint64_t{1} << 63);
 }
 
 TEST_CASE("C8 invalid UTF-8, deep nesting, long and broken text are refused") {

@@ -1,6 +1,6 @@
-#include <doctest/doctest.h>
-
 #include <random>
+
+#include <doctest/doctest.h>
 
 #include "vfio_user/codec.h"
 #include "vfio_user_raw_client.h"
@@ -126,8 +126,8 @@ TEST_CASE("A MIG_DATA_READ reply has as much data as its size says, not as the h
 TEST_CASE("SET_IRQS names one kind of data and one action (1.2)") {
   for (std::uint32_t flags = 0; flags < 128; ++flags) {
     CAPTURE(flags);
-    const bool good = std::popcount(flags & 7u) == 1 && std::popcount(flags & 0x38u) == 1 &&
-                      flags < 64;
+    const bool good =
+        std::popcount(flags & 7u) == 1 && std::popcount(flags & 0x38u) == 1 && flags < 64;
     const bool bools = (flags & wire::kSetIrqsDataBool) != 0;
     const wire::SetIrqs request{bools ? 23u : 20u, flags, 0, 0, 3};
     CHECK(parse_set_irqs(join(bytes_of(request), Bytes(bools ? 3 : 0))).has_value() == good);
@@ -181,14 +181,14 @@ TEST_CASE("C38 C39 C41 capability chains that point outside, loop or overflow ar
   CHECK(!parse(8, cap(1, 0, sparse(0, 0))));
   CHECK(!parse(31, cap(1, 0, sparse(0, 0))));
   CHECK(!parse(33, Bytes{}));
-  CHECK(!parse(32, Bytes{}));                            // the flag, but no bytes
+  CHECK(!parse(32, Bytes{}));  // the flag, but no bytes
   CHECK(!parse(UINT32_MAX, cap(1, 0, sparse(0, 0))));
-  CHECK(!parse(32, cap(9, 32, Bytes(16))));              // a loop onto itself
+  CHECK(!parse(32, cap(9, 32, Bytes(16))));                  // a loop onto itself
   CHECK(!parse(40, join(Bytes(8), cap(9, 32, Bytes(16)))));  // backwards
-  CHECK(!parse(32, cap(9, 36, Bytes(16))));              // into its own header
-  CHECK(!parse(32, cap(1, 0, sparse(1u << 28, 16))));    // nr_areas * 16 overflows
+  CHECK(!parse(32, cap(9, 36, Bytes(16))));                  // into its own header
+  CHECK(!parse(32, cap(1, 0, sparse(1u << 28, 16))));        // nr_areas * 16 overflows
   CHECK(!parse(32, cap(1, 0, sparse(2, 16))));
-  CHECK(parse(0, Bytes{}));                              // no chain
+  CHECK(parse(0, Bytes{}));  // no chain
   CHECK(parse(32, cap(1, 0, sparse(0, 0)))->sparse);
   CHECK(parse(32, join(cap(9, 48, Bytes(8)), cap(1, 0, sparse(1, 16))))->areas.size() == 1);  // C40
   CHECK(parse(32, cap(9, 44, join(Bytes(4), cap(1, 0, sparse(1, 16)))))->areas.size() == 1);
