@@ -19,11 +19,11 @@ namespace outboard::vfio_user {
 
 /// A region as its client sees it.
 struct ServerRegion {
-  std::uint32_t flags = 0;        ///< wire::kRegionReadable, kRegionWritable, kRegionMappable
-  std::uint64_t size = 0;         ///< bytes; 0: the region does not exist
-  std::uint64_t file_offset = 0;  ///< of the region's first byte in `fd`
-  std::vector<SparseArea> areas;  ///< what may be mapped; empty with kRegionMappable: all of it
-  int fd = -1;                    ///< for mmap; borrowed from the device
+  std::uint32_t flags = 0;          ///< wire::kRegionReadable, kRegionWritable, kRegionMappable
+  std::uint64_t size = 0;           ///< bytes; 0: the region does not exist
+  std::uint64_t file_offset = 0;    ///< of the region's first byte in `fd`
+  std::vector<SparseArea> areas{};  ///< what may be mapped; empty with kRegionMappable: all of it
+  int fd = -1;                      ///< for mmap; borrowed from the device
 };
 
 /// An interrupt index as its client sees it.
