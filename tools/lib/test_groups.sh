@@ -1,0 +1,170 @@
+# shellcheck shell=bash disable=SC2154,SC2034,SC2046
+# The groups of tools/test, each a function. Sourced by tools/test.
+
+jobs=$(nproc)
+
+project_sources() { git_files '*.cc' '*.h' '*.S'; }
+shell_scripts() {
+  local file
+  git_files | while IFS= read -r file; do
+    case $file in
+      *.sh) echo "$file" ;;
+      *.*) ;;
+      *) if head -c 30 "$repo_root/$file" | grep -qE '^#!.*\b(ba)?sh\b'; then echo "$file"; fi ;;
+    esac
+  done
+}
+
+# Files of the repository, also from an unpacked archive that has no .git.
+git_files() {
+  if git -C "$repo_root" rev-parse --git-dir >/dev/null 2>&1; then
+    (cd "$repo_root" && git ls-files -co --exclude-standard -- "$@" | while IFS= read -r f; do if [[ -f $f ]]; then echo "$f"; fi; done)
+  else
+    (cd "$repo_root" && find . -path ./build -prune -o -type f -printf '%P\n' | sort \
+      | if (($#)); then grep -E "($(printf '%s|' "${@//\*/.*}" | sed 's/|$//'))$"; else cat; fi)
+  fi
+}
+
+group_format() {
+  begin_group "format"
+  expect "clang-format: every source is formatted" \
+    bash -c 'cd "$1" && shift && printf "%s\n" "$@" | grep "\.\(cc\|h\)$" | xargs clang-format --dry-run --Werror' format "$repo_root" $(project_sources)
+  end_group
+}
+
+group_shellcheck() {
+  begin_group "shellcheck"
+  expect "shellcheck: every script is clean" \
+    bash -c 'cd "$1" && shift && shellcheck -x -S warning -P SCRIPTDIR "$@"' shellcheck "$repo_root" $(shell_scripts)
+  expect "every tool explains itself (--help)" \
+    bash -c 'cd "$1" && for tool in setup testbed quickstart test; do tools/$tool --help | grep -q "tools/$tool" || exit 1; done' help "$repo_root"
+  end_group
+}
+
+# build_preset PRESET [TARGET...]: configures and builds; remembers whether it worked.
+declare -A built=()
+build_preset() {
+  local preset=$1 options=() status=0
+  shift
+  if command -v ccache >/dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache); fi
+  if command -v mold >/dev/null && [[ $preset != release ]]; then
+    options+=(-DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=mold)
+  fi
+  begin_group "build $preset"
+  if with_progress "configuring $preset" cmake -S "$repo_root" --preset "$preset" "${options[@]}" \
+    && with_progress "building $preset" cmake --build "$repo_root/build/$preset" -j "$jobs" ${1:+--target "$@"}; then
+    built[$preset]=1
+    pass
+  else
+    fail "build of the preset $preset"
+  fi
+  end_group
+}
+
+have_build() { # have_build PRESET TITLE
+  [[ -n ${built[$1]:-} ]] && return 0
+  begin_group "$2"
+  skip "$2" "the build of $1 failed"
+  end_group
+  return 1
+}
+
+# run_ctest PRESET TITLE [CTEST-ARGUMENT...]
+run_ctest() {
+  local preset=$1 title=$2 log status=0
+  shift 2
+  have_build "$preset" "$title" || return 0
+  begin_group "$title"
+  log=$logs/ctest-$(tr -c 'a-z0-9\n' '-' <<<"$title").log
+  # ThreadSanitizer needs addresses that newer kernels do not promise: no randomisation.
+  setarch -R ctest --test-dir "$repo_root/build/$preset" -V -j "$jobs" --no-tests=error "$@" >"$log" 2>&1 </dev/null &
+  local pid=$!
+  cleanup_pids+=("$pid")
+  tail -f --pid="$pid" -n +1 "$log" 2>/dev/null | grep --line-buffered -E '^ *[0-9]+/[0-9]+ Test ' || true
+  wait "$pid" || status=$?
+  local before=$failed counted=$((passed + failed + skipped))
+  count_ctest "$log"
+  if ((failed > before)); then
+    grep -E '^[0-9]+: ' "$log" | grep -aE -A 8 'ERROR|error:|FATAL|TEST CASE|Sanitizer' | head -n 80 | sed 's/^/    /'
+    printf 'the whole log: %s\n' "$log"
+  elif ((status)); then
+    tail -n 5 "$log"
+    fail "$title" "ctest ended with status $status"
+  elif ((passed + failed + skipped == counted)); then
+    fail "$title" "no test ran"
+  fi
+  end_group
+}
+
+group_tidy() {
+  have_build debug "clang-tidy" || return 0
+  begin_group "clang-tidy"
+  local log=$logs/tidy.log status=0
+  run_tidy "$repo_root/build/debug" "$jobs" 2>&1 | tee "$log" | awk '/^ok / {n++; if (n % 10 == 0) {print "    " n " files are clean"; fflush()} next} {print; fflush()}' || true
+  if ! head -n 1 "$log" | grep -q '^[1-9]' || grep -q '^not ok' "$log"; then fail "clang-tidy" "see above"; else pass; fi
+  end_group
+}
+
+group_install() {
+  local prefix consumer
+  have_build release "install and package" || return 0
+  begin_group "install and package"
+  new_temp_dir prefix
+  expect "cmake --install" cmake --install "$repo_root/build/release" --prefix "$prefix"
+  local program
+  for program in outboard outboard-nvme; do
+    expect "$program is installed and tells its version" "$prefix/bin/$program" --version
+    expect "$program has a man page" test -s "$prefix/share/man/man1/$program.1"
+    expect "the man page of $program has no fault" man_page_is_clean "$prefix/share/man/man1/$program.1"
+  done
+  expect "shell completion is installed" bash -c 'find "$1/share" -path "*bash-completion*" -name outboard | grep -q .' find "$prefix"
+  expect "the bash completion is valid bash" bash -c '"$1" --completion bash | bash -n' completion "$prefix/bin/outboard"
+  expect "no other room's header is installed" \
+    bash -c '! grep -rhE "#include \"(vmm|devices|boot|tools)/" "$1/include"' include "$prefix"
+  new_temp_dir consumer
+  expect "the package vfio_user is found and used by another project" \
+    bash -euc 'cmake -S "$1" -B "$2" -G Ninja -DCMAKE_PREFIX_PATH="$3" -DCMAKE_BUILD_TYPE=Release && cmake --build "$2" -j "$4" && ctest --test-dir "$2" --output-on-failure --no-tests=ignore' \
+    consumer "$repo_root/vfio_user/examples" "$consumer" "$prefix" "$jobs"
+  end_group
+}
+
+man_page_is_clean() {
+  local said
+  said=$(MANROFFSEQ='' man --warnings=all -E UTF-8 -l -Tutf8 -Z "$1" 2>&1 >/dev/null)
+  [[ -z $said ]] || { printf '%s\n' "$said"; return 1; }
+}
+
+group_micro_guests() {
+  local title="programs on /dev/kvm, no Linux"
+  have_build debug "$title" || return 0
+  begin_group "$title"
+  case $(host_kind) in
+    none | forbidden) skip "$title" "$(host_sentence)" ;;
+    *) run_guest_tests --micro --bin "$repo_root/build/debug" --out "$logs/micro" ;;
+  esac
+  end_group
+}
+
+group_linux_guests() {
+  have_build release "Linux guests" || return 0
+  begin_group "Linux guests"
+  printf '%s\n' "$(host_sentence)"
+  local options=()
+  if ((full)); then options+=(--fio 300); fi
+  run_guest_tests --bin "$repo_root/build/release" --out "$logs/guests" "${options[@]}" "$@"
+  end_group
+}
+
+run_guest_tests() {
+  local fifo=$work/lines status=0 before=$failed counted=$((passed + failed + skipped))
+  rm -f "$fifo"
+  mkfifo "$fifo"
+  "$repo_root/tests/guest/run" "$@" >"$fifo" </dev/null &
+  local pid=$!
+  cleanup_pids+=("$pid")
+  count_lines <"$fifo"
+  wait "$pid" || status=$?
+  if ((status == 124)); then fail "the suite" "it reached its time limit"
+  elif ((status && failed == before)); then fail "the suite" "it ended with status $status"
+  elif ((passed + failed + skipped == counted)); then fail "the suite" "no test ran"; fi
+}
