@@ -1,0 +1,21 @@
+# fish completion for outboard(1)
+complete -c outboard -f
+complete -c outboard -n __fish_use_subcommand -a run -d 'Boot a guest'
+complete -c outboard -n __fish_use_subcommand -a check -d 'Validate a configuration'
+complete -c outboard -n __fish_use_subcommand -a probe -d 'Describe a vfio-user server'
+complete -c outboard -n __fish_use_subcommand -a dump -d 'Write the generated tables'
+complete -c outboard -n __fish_use_subcommand -l version -d 'Show the version'
+complete -c outboard -n __fish_use_subcommand -l completion -xa 'bash zsh fish'
+complete -c outboard -l log-level -xa 'trace debug info warning error off'
+complete -c outboard -n '__fish_seen_subcommand_from run check dump' -F
+complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l kernel -rF -d 'Kernel image'
+complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l initrd -rF -d 'Initial RAM disk'
+complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l append -x -d 'Words added to the command line'
+complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l memory -x -d 'Guest memory'
+complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l vcpus -x -d 'Number of vCPUs'
+complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l set -x -d 'Override a key: path=value'
+complete -c outboard -n '__fish_seen_subcommand_from run' -l stats -d 'Print counters at the end'
+complete -c outboard -n '__fish_seen_subcommand_from check' -l schema -d 'Print every key'
+complete -c outboard -n '__fish_seen_subcommand_from probe' -F -l json -d 'Machine-readable'
+complete -c outboard -n '__fish_seen_subcommand_from dump' -a 'acpi fdt cmdline'
+complete -c outboard -n '__fish_seen_subcommand_from dump' -l out -rF -d 'Folder to write to'
