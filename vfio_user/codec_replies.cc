@@ -1,6 +1,8 @@
 #include <algorithm>
 
 #include "vfio_user/codec.h"
+
+#include <cstring>
 #include "vfio_user/codec_checks.h"
 
 namespace outboard::vfio_user {
@@ -168,8 +170,9 @@ namespace {
 
 template <wire::Struct T>
 void append(std::vector<std::byte>& bytes, const T& value) {
-  const auto raw = std::as_bytes(std::span(&value, 1));
-  bytes.insert(bytes.end(), raw.begin(), raw.end());
+  const std::size_t at = bytes.size();
+  bytes.resize(at + sizeof(T));
+  std::memcpy(bytes.data() + at, &value, sizeof(T));
 }
 
 }  // namespace
