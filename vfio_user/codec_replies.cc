@@ -1,8 +1,7 @@
 #include <algorithm>
+#include <cstring>
 
 #include "vfio_user/codec.h"
-
-#include <cstring>
 #include "vfio_user/codec_checks.h"
 
 namespace outboard::vfio_user {
