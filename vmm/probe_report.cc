@@ -206,7 +206,7 @@ std::string to_text(const ProbeReport& report) {
     if (region.size == 0) continue;
     out += fmt::format("\tRegion {}: {} [size={}] {}", region.index, region_name(region.index),
                        format_size(region.size), flags_of(region));
-    if (region.index < 6) out += " " + bar_kind(device, region.index);
+    if (region.index < 6) out += fmt::format(" {}", bar_kind(device, region.index));
     out += '\n';
     for (const auto& area : region.areas)
       out += fmt::format("\t\tMappable: offset={:08x} [size={}]\n", area.offset,
