@@ -56,11 +56,11 @@ test_errors() {
   else
     note "the tests of a missing /dev/kvm need root"
   fi
-  fails "outboard-nvme: an image that is missing" '[1-9]' 'absent.img' outboard-nvme --socket "$d/e.sock" --file "$d/absent.img"
+  fails "outboard-nvme: an image that is missing" 3 'absent.img' outboard-nvme --socket "$d/e.sock" --file "$d/absent.img"
   truncate -s 16M "$d/twice.img"
   if start_server twice --file "$d/twice.img"; then
-    fails "outboard-nvme: an image that is being served" '[1-9]' 'twice.img' outboard-nvme --socket "$d/e.sock" --file "$d/twice.img"
-    fails "outboard-nvme: a socket that is in use" '[1-9]' 'twice.sock' outboard-nvme --socket "$d/twice.sock" --memory 16M
+    fails "outboard-nvme: an image that is being served" 3 'twice.img' outboard-nvme --socket "$d/e.sock" --file "$d/twice.img"
+    fails "outboard-nvme: a socket that is in use" 4 'twice.sock' outboard-nvme --socket "$d/twice.sock" --memory 16M
     check "outboard probe reads the server's identity" outboard probe "$d/twice.sock"
   fi
   stop_servers

@@ -41,7 +41,7 @@ expect() {
     pass
     printf 'passed: %s\n' "$name"
   else
-    sed 's/^/    /' "$log" | head -n 40
+    head -n 40 "$log" | sed 's/^/    /'
     fail "$name" "see above"
   fi
 }

@@ -25,10 +25,19 @@ git_files() {
   fi
 }
 
+# Names the files that clang-format would change.
+formatted() {
+  local log=$logs/format.log
+  cd "$repo_root" || return 1
+  project_sources | grep -E '\.(cc|h)$' | xargs clang-format --dry-run --Werror 2>"$log" && return
+  echo "these files differ from what clang-format makes of them; run 'clang-format -i' on each:"
+  grep -oE '^[^ :]+:[0-9]+' "$log" | cut -d: -f1 | sort | uniq -c
+  return 1
+}
+
 group_format() {
   begin_group "format"
-  expect "clang-format: every source is formatted" \
-    bash -c 'cd "$1" && shift && printf "%s\n" "$@" | grep "\.\(cc\|h\)$" | xargs clang-format --dry-run --Werror' format "$repo_root" $(project_sources)
+  expect "clang-format: every source is formatted" formatted
   end_group
 }
 
@@ -85,7 +94,7 @@ run_ctest() {
   local before=$failed counted=$((passed + failed + skipped))
   count_ctest "$log"
   if ((failed > before)); then
-    grep -E '^[0-9]+: ' "$log" | grep -aE -A 8 'ERROR|error:|FATAL|TEST CASE|Sanitizer' | head -n 80 | sed 's/^/    /'
+    { grep -E '^[0-9]+: ' "$log" | grep -aE -A 8 'ERROR|error:|FATAL|Sanitizer' | head -n 80 | sed 's/^/    /'; } || true
     printf 'the whole log: %s\n' "$log"
   elif ((status)); then
     tail -n 5 "$log"

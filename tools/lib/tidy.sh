@@ -3,7 +3,7 @@
 # What a result depends on: the source, the project's headers that it includes (as the build recorded them),
 # its flags, .clang-tidy and the version of clang-tidy.
 
-# tidy_list BUILD: "KEY FILE" of each project source in the compile database.
+# tidy_list BUILD: "KEY FILE" of each source of the product (not of its tests) in the compile database.
 tidy_list() {
   local build=$1 common file object headers command
   common=$(content_key "@$repo_root/.clang-tidy" "$(clang-tidy --version)")
@@ -18,7 +18,7 @@ tidy_list() {
     esac
   done < <(ninja -C "$build" -t deps 2>/dev/null | grep -E ': #deps |^    (\.\./|'"$repo_root"')')
   while IFS=$'\t' read -r file object command; do
-    [[ $file == "$repo_root"/* && $file != "$build"/* ]] || continue
+    [[ $file == "$repo_root"/* && $file != "$build"/* && $file != "$repo_root"/tests/* ]] || continue
     object=${object#"$build"/}
     headers=$(tr '\n' '\0' <<<"${headers_of[$object]:-$file}" | sed -z '/^$/d' | sort -zu | xargs -0 sha256sum)
     printf '%s %s\n' "$(content_key "$common" "$command" "$headers")" "$file"
@@ -34,7 +34,7 @@ tidy_one() {
     echo "ok ${3#"$repo_root"/}"
   else
     echo "not ok ${3#"$repo_root"/}"
-    grep -E 'error|warning' "$log" | sed "s|$repo_root/||" | head -n 20
+    { grep -E 'error|warning' "$log" | sed "s|$repo_root/||" | head -n 20; } || true
   fi
   rm -f "$log"
 }
