@@ -107,9 +107,17 @@ bool unpack_lzma(bool alone, std::span<const std::byte> packed, std::span<std::b
   lzma_ret status = LZMA_OK;
   while (status == LZMA_OK) status = lzma_code(&stream, LZMA_RUN);
   const bool filled = stream.avail_out == 0;
+  // lzma-alone leaves its end mark unread when the output is full: with room for one byte more it
+  // must read the mark and not write the byte.
+  if (filled && alone && status == LZMA_BUF_ERROR) {
+    std::uint8_t beyond = 0;
+    stream.next_out = &beyond;
+    stream.avail_out = sizeof beyond;
+    status = lzma_code(&stream, LZMA_RUN);
+    if (stream.avail_out == 0) status = LZMA_DATA_ERROR;
+  }
   lzma_end(&stream);
-  // lzma-alone may leave its end mark unread when the output is full.
-  return filled && (status == LZMA_STREAM_END || (alone && status == LZMA_BUF_ERROR));
+  return filled && status == LZMA_STREAM_END;
 }
 
 // One frame, unpacked in one call: with the whole output at hand there is no window to allocate, so
@@ -175,7 +183,7 @@ std::optional<Compression> detect_compression(std::span<const std::byte> packed)
 Result<Unpacked> decompress(Compression compression, std::span<const std::byte> packed,
                             std::size_t size) {
   Unpacked unpacked(size);
-  if (!unpack(compression, packed, unpacked.span())) {
+  if (size == 0 || !unpack(compression, packed, unpacked.span())) {
     return fail("is damaged: its " + std::string(compression_name(compression)) +
                 " payload does not unpack to the size it states; copy it again");
   }

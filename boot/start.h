@@ -42,10 +42,10 @@ inline constexpr std::uint16_t kCodeSelector = 0x10;  // Linux's __BOOT_CS
 inline constexpr std::uint16_t kDataSelector = 0x18;  // Linux's __BOOT_DS
 
 struct BootInfo {
-  std::span<const MemoryRange> memory;  // ascending, not overlapping; at most 128 entries
-  std::string_view command_line;
-  std::span<const std::byte> initrd;  // empty: none
-  std::uint64_t rsdp = 0;             // guest-physical address of the RSDP
+  std::span<const MemoryRange> memory{};  // ascending, not overlapping; at most 128 entries
+  std::string_view command_line{};
+  std::span<const std::byte> initrd{};  // empty: none
+  std::uint64_t rsdp = 0;               // guest-physical address of the RSDP
 };
 
 struct EntryState {
