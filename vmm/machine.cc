@@ -416,8 +416,7 @@ ExitReason MachineImpl::vcpu_failed(const VcpuEvent& event) {
   const std::string what =
       triple ? fmt::format("triple fault of vCPU {}: the guest's CPU shut down", event.vcpu)
              : fmt::format("vCPU {}: {}", event.vcpu, event.what);
-  log::error("{}\n{}", what,
-             arch::register_dump(vcpus_->vcpus()[event.vcpu], board_->memory()));
+  log::error("{}", arch::register_dump(vcpus_->vcpus()[event.vcpu], board_->memory()));
   return {triple ? ExitStatus::triple_fault : ExitStatus::vcpu_failure, 0, what};
 }
 
