@@ -7,7 +7,6 @@
 #include <utility>
 
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 namespace outboard::devices {
 namespace {
@@ -19,19 +18,6 @@ constexpr std::uint64_t page_down(std::uint64_t at) {
 }
 constexpr std::uint64_t page_up(std::uint64_t at) {
   return page_down(at + kPage - 1);
-}
-
-// Why the file cannot back [offset, offset + size), or nothing. A touch beyond its end would raise
-// SIGBUS.
-std::string unfit(int fd, std::uint64_t offset, std::uint64_t size) {
-  struct stat info {};
-  if (::fstat(fd, &info) != 0) return std::string("fstat: ") + std::strerror(errno);
-  if (!S_ISREG(info.st_mode)) return "the descriptor is no regular file or memfd";
-  const auto length = static_cast<std::uint64_t>(info.st_size);
-  if (offset > length || size > length - offset) {
-    return "the file has " + std::to_string(length) + " bytes and ends before the area";
-  }
-  return {};
 }
 
 }  // namespace
@@ -60,35 +46,25 @@ std::vector<AddressWindow> without_pages(AddressWindow area,
 RegionPages RegionPages::open(const vfio_user::Region& region,
                               std::span<const AddressWindow> kept_out, GuestLog& log) {
   RegionPages out;
-  if (!region.mappable) return out;
+  const auto trapped = [&](const std::string& why) {
+    log.line(Severity::warning,
+             "pages of region " + std::to_string(region.index) + " stay trapped: " + why);
+  };
+  if (!region.mappable) {
+    if (!region.trapped_because.empty()) trapped(region.trapped_because);
+    return out;
+  }
+  const int protection = PROT_READ | (region.writable ? PROT_WRITE : 0);
   for (std::size_t i = 0; i < region.areas.size(); ++i) {
     const AddressWindow area{region.areas[i].offset, region.areas[i].size};
-    const int fd = region.area_fd(i);
-    const auto trap = [&](const std::string& why) {
-      log.line(Severity::warning, "region " + std::to_string(region.index) +
-                                      ": the shared area at offset " + std::to_string(area.base) +
-                                      " stays trapped: " + why);
-    };
-    if (auto why = unfit(fd, region.file_offset + area.base, area.size); !why.empty()) {
-      trap(why);
-      continue;
-    }
     for (const AddressWindow& part : without_pages(area, kept_out)) {
       const auto at = static_cast<off_t>(region.file_offset + part.base);
-      bool writable = region.writable;
-      void* host = MAP_FAILED;
-      if (writable) {
-        host = ::mmap(nullptr, part.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at);
-      }
-      if (host == MAP_FAILED) {  // a read-only descriptor: stores go to the server
-        writable = false;
-        host = ::mmap(nullptr, part.size, PROT_READ, MAP_SHARED, fd, at);
-      }
+      void* const host = ::mmap(nullptr, part.size, protection, MAP_SHARED, region.area_fd(i), at);
       if (host == MAP_FAILED) {
-        trap(std::string("mmap: ") + std::strerror(errno));
+        trapped(std::string("mmap: ") + std::strerror(errno));
         continue;
       }
-      out.runs_.push_back({part.base, {static_cast<std::byte*>(host), part.size}, writable});
+      out.runs_.push_back({part.base, {static_cast<std::byte*>(host), part.size}, region.writable});
     }
   }
   return out;

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <doctest/doctest.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -22,6 +23,19 @@
 #include "devices/interrupts.h"
 #include "devices/ioevents.h"
 #include "devices/mapper.h"
+
+namespace doctest {
+
+template <>
+struct StringMaker<std::vector<std::string>> {
+  static String convert(const std::vector<std::string>& lines) {
+    std::string out;
+    for (const std::string& line : lines) out += "\"" + line + "\" ";
+    return out.c_str();
+  }
+};
+
+}  // namespace doctest
 
 namespace outboard::devices {
 

@@ -1,0 +1,66 @@
+// The BARs of one vfio-user function: registers, shared pages, trapped accesses and places in the
+// guest's address space.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "devices/bar_mapping.h"
+#include "devices/bar_registers.h"
+#include "devices/region_pages.h"
+#include "devices/region_window.h"
+
+namespace outboard::devices {
+
+// Not thread-safe; the owner has a lock. Accesses of the guest go to the windows, which need none.
+class FunctionBars final {
+ public:
+  explicit FunctionBars(BarRegisters registers) : registers_(std::move(registers)) {}
+
+  const BarRegisters& registers() const { return registers_; }
+
+  // Opens the region's pages and its window, once for each BAR there is. overlays: what answers in
+  // place of the server; map_pages: shared pages may become slots.
+  void open(const vfio_user::Region& region, std::vector<Overlay> overlays, bool map_pages,
+            vfio_user::Client& client, AccessCounters& counters, GuestLog& log);
+
+  // Every BAR gets its address; none is decoded before move().
+  Result<void> place(BarAllocator& allocator, Bus& bus, PageMapper& mapper, GuestLog& log);
+
+  // Guest accesses to the registers; they take effect with move().
+  std::uint32_t read(std::uint32_t reg, std::uint32_t size) const {
+    return registers_.read(reg, size);
+  }
+  void write(std::uint32_t reg, std::uint32_t size, std::uint32_t value) {
+    registers_.write(reg, size, value);
+  }
+  // Registers back to the placed addresses.
+  void reset() { registers_.reset(); }
+
+  // Ends the mappings that this COMMAND value no longer decodes.
+  void close(std::uint16_t command);
+  // Every mapping where this COMMAND value and the registers have it.
+  void move(std::uint16_t command);
+
+  // The BARs with the bytes of each that are shared pages.
+  std::vector<BarInfo> list() const;
+
+ private:
+  struct Bar {
+    Bar(RegionPages shared, const RegionWindow::Shape& shape, std::vector<Overlay> overlays,
+        vfio_user::Client& client, AccessCounters& counters, GuestLog& log)
+        : pages(std::move(shared)), window(shape, std::move(overlays), client, counters, log) {}
+    RegionPages pages;
+    RegionWindow window;
+    std::optional<BarMapping> mapping;  // from place() on
+  };
+
+  BarRegisters registers_;
+  std::array<std::unique_ptr<Bar>, BarRegisters::kCount> bars_;
+};
+
+}  // namespace outboard::devices
