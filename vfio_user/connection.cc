@@ -77,6 +77,7 @@ Result<bool> Connection::submit(PendingCall& call, const Request& request, bool 
     call.done_ = false;
     call.connection_ = this;
     pending_.add(call);
+    if (!reading_) arm(0);  // this thread will read: the event loop need not wake up for the reply
   }
   AtomicCounters::count(counters_.sent, static_cast<std::uint16_t>(request.command));
 
@@ -100,6 +101,7 @@ Result<bool> Connection::submit(PendingCall& call, const Request& request, bool 
       static_cast<void>(pending_.take(call.id_, call.command_));
       call.connection_ = nullptr;
       turn_.notify_all();
+      if (!reading_) hand_on();
     }
   }
   const std::lock_guard lock(mutex_);
@@ -172,6 +174,7 @@ void Connection::give_up(PendingCall& call) {
     call.connection_ = nullptr;
     too_many = !pending_.entomb(call);
     turn_.notify_all();
+    if (!reading_) hand_on();
   }
   if (too_many) broken("too many requests were left without a reply");
 }
@@ -304,7 +307,7 @@ void Connection::serve(IncomingMessage& message) {
 void Connection::hand_on() {
   if (PendingCall* const next = pending_.sleeper()) {
     next->arrived_.notify_one();
-  } else {
+  } else if (pending_.in_flight() == 0) {  // else a thread is on its way from submit() to wait()
     arm(wanted_events());
   }
 }
@@ -326,17 +329,16 @@ void Connection::nudge() {
   const std::lock_guard lock(mutex_);
   if (reading_) {
     ::eventfd_write(kick_.get(), 1);
-  } else if (pending_.sleeper() == nullptr) {
-    arm(EPOLLIN | EPOLLOUT);
+  } else if (pending_.in_flight() == 0) {
+    arm(wanted_events());
   }
 }
 
 int Connection::poll_fd() const {
   const std::lock_guard lock(mutex_);
   if (!watched_ && !dead_) {
-    const bool somebody = reading_ || pending_.sleeper() != nullptr;
     epoll_event event{};
-    event.events = somebody ? 0 : wanted_events();
+    event.events = reading_ || pending_.in_flight() > 0 ? 0 : wanted_events();
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, transport_->fd(), &event) == 0) {
       watched_ = true;
       armed_ = event.events;

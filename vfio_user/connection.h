@@ -32,7 +32,7 @@ class DmaServer;
 // role if it is free and keeps it until its own reply has come, its deadline has passed or the
 // connection died; meanwhile it delivers the replies of the others, who sleep each on its own
 // condition variable, and serves the requests of the server. On leaving it wakes one sleeper, who
-// takes over; with no sleeper left it arms the epoll fd, so that the event loop comes through
+// takes over; with no call in flight it arms the epoll fd, so that the event loop comes through
 // service(). Whoever leaves wait() while nobody reads does the same hand-on, so a wake-up that
 // meets a time-out is never lost.
 //
