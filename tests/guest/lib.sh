@@ -3,9 +3,10 @@
 # Sourced by tests/guest/suite, which runs natively or inside the testbed's machine.
 #
 # Given by the caller: CONFIGS (folder of the example machines), GUEST_KERNEL, GUEST_INITRD,
-# GUEST_DISKS (root images that may be written to), OUT (logs), outboard and outboard-nvme in PATH.
+# GUEST_DISKS (root images that may be written to), OUT (logs), outboard and outboard-nvme in PATH; and, if
+# wanted, GUEST_OPTIONS (more of the kernel's command line), LIMIT_FACTOR, FIO_SECONDS, VERBOSE.
 
-guest_options="mitigations=off random.trust_cpu=on"
+guest_options="mitigations=off random.trust_cpu=on ${GUEST_OPTIONS:-}"
 results=$OUT/results
 group_name='' group_dir='' group_deadline=0
 server_pids=()
