@@ -4,6 +4,7 @@
 #include <atomic>
 #include <fstream>
 #include <iterator>
+#include <mutex>
 #include <thread>
 
 #include <doctest/doctest.h>
@@ -287,18 +288,20 @@ TEST_CASE("A server can take over a socket that is listening already") {
 /// Answers DMA requests from a buffer, as a client would, on a thread of its own.
 class DmaClient {
  public:
-  explicit DmaClient(int socket) : thread_([this, socket] { run(socket); }) {}
+  using Intercept = std::function<bool(const testing::RawMessage&)>;  // true: it has answered
+
+  explicit DmaClient(int socket, Intercept intercept = {})
+      : intercept_(std::move(intercept)), thread_([this, socket] { run(socket); }) {}
   ~DmaClient() { thread_.join(); }
 
   Bytes memory = Bytes(4 * 1024 * 1024);
   std::uint64_t base = 0x100000;
-  std::function<bool(const testing::RawMessage&)> intercept;  // true: it has answered
 
  private:
   void run(int socket) {
     while (const auto request = receive_message(socket)) {
       if ((request->header.flags & wire::kTypeMask) == wire::kTypeReply) continue;
-      if (intercept && intercept(*request)) continue;
+      if (intercept_ && intercept_(*request)) continue;
       const auto dma = request->as<wire::DmaAccess>();
       const auto at = memory.begin() + static_cast<std::ptrdiff_t>(dma.address - base);
       Bytes payload = bytes_of(dma);
@@ -311,6 +314,7 @@ class DmaClient {
                                        wire::kTypeReply, payload));
     }
   }
+  Intercept intercept_;
   std::thread thread_;
 };
 
@@ -417,27 +421,30 @@ TEST_CASE("Commands set aside outside of process() make poll_fd() readable") {
 }
 
 TEST_CASE("C88 what a client may answer to a DMA request, and what each answer means") {
-  ServerOptions options;
-  options.dma_timeout = milliseconds(50);
-  Bench bench(options);
+  Bench bench;
   const auto version = bench.negotiate(kTwinCaps);
   const int twin = version->fds[0].get();
   CHECK(bench.dma_map(0x100000, 0x400000, -1) == 0);
+  std::mutex mutex;  // of what the client is to answer
   Bytes reply;
   std::uint32_t flags = wire::kTypeReply;
   std::uint32_t error = 0;
   {
-    DmaClient client(twin);
-    client.intercept = [&](const testing::RawMessage& request) {
+    const DmaClient client(twin, [&](const testing::RawMessage& request) {
+      const std::lock_guard lock(mutex);
       wire::Header header = request.header;
       header.flags = flags;
       header.error = error;
       header.size = static_cast<std::uint32_t>(16 + reply.size());
       send_bytes(twin, join(bytes_of(header), reply));
       return true;
+    });
+    const auto will = [&](const Bytes& answer) {
+      const std::lock_guard lock(mutex);
+      reply = answer;
     };
     const auto write = [&](const Bytes& answer) {
-      reply = answer;
+      will(answer);
       return bench.server->dma_write(0x100000, Bytes(8));
     };
     CHECK(write(bytes_of(wire::DmaAccess{0x100000, 8})) == 0);
@@ -447,17 +454,23 @@ TEST_CASE("C88 what a client may answer to a DMA request, and what each answer m
     CHECK(write(bytes_of(wire::DmaAccess{0, 8})) == EPROTO);
     CHECK(write(Bytes(20)) == EINVAL);
     const auto read = [&](const Bytes& answer) {
-      reply = answer;
+      will(answer);
       Bytes into(8);
       return bench.server->dma_read(0x100000, into);
     };
     CHECK(read(join(bytes_of(wire::DmaAccess{0x100000, 8}), Bytes(8))) == 0);
     CHECK(read(join(bytes_of(wire::DmaAccess{0x100000, 8}), Bytes(7))) == EINVAL);
     CHECK(read(join(bytes_of(wire::DmaAccess{0x100000, 4}), Bytes(4))) == EPROTO);
-    flags |= wire::kError;
-    error = EFAULT;
+    {
+      const std::lock_guard lock(mutex);
+      flags |= wire::kError;
+      error = EFAULT;
+    }
     CHECK(write({}) == EFAULT);
-    error = 0;
+    {
+      const std::lock_guard lock(mutex);
+      error = 0;
+    }
     CHECK(write({}) == EIO);
     CHECK(bench.server->connected());
     ::shutdown(twin, SHUT_RDWR);
