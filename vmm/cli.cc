@@ -1,9 +1,9 @@
 #include "vmm/cli.h"
 
-#include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <functional>
+
+#include <CLI/CLI.hpp>
 
 #include "vmm/commands.h"
 #include "vmm/completion.h"
@@ -15,8 +15,7 @@ namespace outboard::vmm {
 namespace {
 
 constexpr const char* kRunHelp =
-    R"(Boots the guest that CONFIG describes and stays until it ends.
-
+    R"(
 The guest's serial console is on standard input and output, the log on standard error.
 At a terminal: Ctrl-A x ends the machine, Ctrl-A p presses its power button, Ctrl-A h helps.
 SIGTERM presses the power button; a second one, or the deadline, ends the machine.)";
@@ -103,24 +102,28 @@ int command_line(int argc, char** argv, Marks& marks) {
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
 
   RunCommand run;
-  CLI::App* run_app = app.add_subcommand("run", kRunHelp);
+  CLI::App* run_app =
+      app.add_subcommand("run", "Boot the guest that CONFIG describes, until it ends");
+  run_app->footer(kRunHelp);
   add_config_file(*run_app, run.config, true);
   add_config_options(*run_app, run.config);
   run_app->add_flag("--stats", run.statistics, "Print counters and boot times at the end");
 
   CheckCommand check;
-  CLI::App* check_app = app.add_subcommand(
-      "check", "Validates CONFIG and prints the machine it describes: memory map, devices, command "
-               "line. Starts nothing.");
+  CLI::App* check_app =
+      app.add_subcommand("check", "Print the machine that CONFIG describes; starts nothing");
   add_config_file(*check_app, check.config, false);
   add_config_options(*check_app, check.config);
   check_app->add_flag("--schema", check.schema, "Print every key with its default and meaning");
 
   ProbeCommand probe;
   std::string timeout = "5s";
-  CLI::App* probe_app = app.add_subcommand(
-      "probe", "Attaches to any vfio-user server, without a VM and without changing the device, and "
-               "prints its capabilities, regions, interrupts and configuration space.");
+  CLI::App* probe_app =
+      app.add_subcommand("probe", "Print what a vfio-user server offers; no VM is needed");
+  probe_app->footer(
+      "\nPrints capabilities, regions, shared pages, interrupts and the configuration space. The\n"
+      "device is not changed: no reset, no DMA window, no interrupt. Exit status: 0 the device is\n"
+      "fit for a guest, 7 it is broken or does not answer.");
   probe_app->add_option("socket", probe.socket, "Socket of the server")
       ->type_name("SOCKET")
       ->required();
@@ -130,8 +133,8 @@ int command_line(int argc, char** argv, Marks& marks) {
       ->capture_default_str();
 
   DumpCommand dump;
-  CLI::App* dump_app = app.add_subcommand(
-      "dump", "Writes the tables made for the guest, for iasl -d and dtc.");
+  CLI::App* dump_app =
+      app.add_subcommand("dump", "Write the tables made for the guest, for iasl -d and dtc");
   std::string kind;
   dump_app->add_option("table", kind, "acpi, fdt or cmdline")
       ->check(CLI::IsMember({"acpi", "fdt", "cmdline"}))
@@ -172,9 +175,7 @@ int command_line(int argc, char** argv, Marks& marks) {
     return probe_server(probe);
   }
   if (*dump_app) {
-    dump.kind = kind == "acpi" ? DumpKind::acpi
-                : kind == "fdt" ? DumpKind::fdt
-                                : DumpKind::cmdline;
+    dump.kind = kind == "acpi" ? DumpKind::acpi : kind == "fdt" ? DumpKind::fdt : DumpKind::cmdline;
     return dump_tables(dump);
   }
   std::fputs(app.help().c_str(), stderr);

@@ -1,7 +1,7 @@
-#include <fmt/core.h>
-
 #include <cstdio>
 #include <string>
+
+#include <fmt/core.h>
 
 #include "vmm/arch.h"
 #include "vmm/commands.h"
@@ -17,9 +17,12 @@ constexpr unsigned kAssumedAddressBits = 39;
 
 std::string_view kind_name(boot::MemoryRange::Kind kind) {
   switch (kind) {
-    case boot::MemoryRange::Kind::ram: return "RAM";
-    case boot::MemoryRange::Kind::reserved: return "reserved";
-    case boot::MemoryRange::Kind::acpi: return "ACPI";
+    case boot::MemoryRange::Kind::ram:
+      return "RAM";
+    case boot::MemoryRange::Kind::reserved:
+      return "reserved";
+    case boot::MemoryRange::Kind::acpi:
+      return "ACPI";
   }
   return "?";
 }
@@ -38,29 +41,36 @@ std::string cpu_list(const std::vector<int>& cpus) {
 
 std::string_view prefault_name(Prefault prefault) {
   switch (prefault) {
-    case Prefault::off: return "off";
-    case Prefault::automatic: return "auto";
-    case Prefault::all: return "all";
+    case Prefault::off:
+      return "off";
+    case Prefault::automatic:
+      return "auto";
+    case Prefault::all:
+      return "all";
   }
   return "?";
 }
 
 std::string_view console_name(ConsoleType type) {
   switch (type) {
-    case ConsoleType::stdio: return "standard input and output";
-    case ConsoleType::file: return "file";
-    case ConsoleType::pty: return "pseudo-terminal";
-    case ConsoleType::socket: return "socket";
-    case ConsoleType::none: return "none";
+    case ConsoleType::stdio:
+      return "standard input and output";
+    case ConsoleType::file:
+      return "file";
+    case ConsoleType::pty:
+      return "pseudo-terminal";
+    case ConsoleType::socket:
+      return "socket";
+    case ConsoleType::none:
+      return "none";
   }
   return "?";
 }
 
 void print_memory(const MachineConfig& config, const arch::MemoryLayout& layout) {
-  std::string out = fmt::format("Memory: {} in pages of {}, prefault {}\n",
-                                format_size(config.memory),
-                                format_size(static_cast<std::uint64_t>(config.page_size)),
-                                prefault_name(config.prefault));
+  std::string out = fmt::format(
+      "Memory: {} in pages of {}, prefault {}\n", format_size(config.memory),
+      format_size(static_cast<std::uint64_t>(config.page_size)), prefault_name(config.prefault));
   for (const boot::MemoryRange& range : layout.map)
     out += fmt::format("  {:#014x} - {:#014x}  {}\n", range.base, range.base + range.size - 1,
                        kind_name(range.kind));
@@ -68,8 +78,8 @@ void print_memory(const MachineConfig& config, const arch::MemoryLayout& layout)
     out += fmt::format("  DMA window {:#x} +{:#x}, file offset {:#x}\n", window.address,
                        window.size, window.file_offset);
   out += fmt::format("  PCI windows {:#x} +{:#x}, {:#x} +{:#x}, ports {:#x} +{:#x}; ECAM {:#x}\n",
-                     layout.mmio32.base, layout.mmio32.size, layout.mmio64.base,
-                     layout.mmio64.size, layout.pio.base, layout.pio.size, layout.ecam_base);
+                     layout.mmio32.base, layout.mmio32.size, layout.mmio64.base, layout.mmio64.size,
+                     layout.pio.base, layout.pio.size, layout.ecam_base);
   std::fputs(out.c_str(), stdout);
 }
 
@@ -77,20 +87,21 @@ void print_devices(const MachineConfig& config) {
   for (std::size_t i = 0; i < config.devices.size(); ++i) {
     const DeviceConfig& device = config.devices[i];
     const auto slot = static_cast<std::uint32_t>(i + 1);
-    std::string out = fmt::format("Device {}: 00:{:02x}.0, {}\n", device.name, slot,
-                                  device.server.empty()
-                                      ? "socket " + device.socket
-                                      : "server " + words(device.server) + " (" +
-                                            cpu_list(device.server_affinity) + ")");
+    std::string out = fmt::format(
+        "Device {}: 00:{:02x}.0, {}\n", device.name, slot,
+        device.server.empty()
+            ? "socket " + device.socket
+            : "server " + words(device.server) + " (" + cpu_list(device.server_affinity) + ")");
     if (const auto gsi = arch::intx_gsi(slot))
       out += fmt::format("  INTA is GSI {}\n", *gsi);
     else
       out += "  no interrupt pin (MSI only): slots 1 to 8 have one\n";
     const auto& limits = device.timeouts;
-    out += fmt::format("  time-outs: connect {}, version {}, setup {}, access {}, dma {}, reset {}\n",
-                       format_duration(limits.connect), format_duration(limits.version),
-                       format_duration(limits.setup), format_duration(limits.access),
-                       format_duration(limits.dma), format_duration(limits.reset));
+    out +=
+        fmt::format("  time-outs: connect {}, version {}, setup {}, access {}, dma {}, reset {}\n",
+                    format_duration(limits.connect), format_duration(limits.version),
+                    format_duration(limits.setup), format_duration(limits.access),
+                    format_duration(limits.dma), format_duration(limits.reset));
     out += fmt::format("  posted writes {}; when the server is lost: {}\n",
                        device.posted_writes ? "where the order permits" : "off",
                        device.on_disconnect == OnDisconnect::stop ? "stop" : "detach");

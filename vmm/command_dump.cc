@@ -1,11 +1,11 @@
-#include <fmt/core.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <span>
 #include <string>
+
+#include <fmt/core.h>
 
 #include "boot/fdt.h"
 #include "vmm/arch.h"

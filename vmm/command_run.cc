@@ -21,8 +21,9 @@ int explain(ExitStatus status, const std::string& message) {
 // SPDK and other servers that register memory with hardware want windows in whole huge pages.
 void advise(const MachineConfig& config) {
   if (config.page_size == PageSize::k4 && !config.devices.empty())
-    log::info("guest memory is in 4 KiB pages; SPDK with real NVMe drives needs "
-              "machine.page_size = \"2M\"");
+    log::info(
+        "guest memory is in 4 KiB pages; SPDK with real NVMe drives needs "
+        "machine.page_size = \"2M\"");
 }
 
 }  // namespace

@@ -2,9 +2,6 @@
 
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
-#include <fmt/core.h>
-#include <toml++/toml.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -13,6 +10,9 @@
 #include <iostream>
 #include <set>
 #include <sstream>
+
+#include <fmt/core.h>
+#include <toml++/toml.h>
 
 #include "vmm/units.h"
 
@@ -55,20 +55,27 @@ std::string joined(const std::vector<std::string>& words) {
 
 std::string_view type_name(const toml::node& node) {
   switch (node.type()) {
-    case toml::node_type::table: return "a table";
-    case toml::node_type::array: return "an array";
-    case toml::node_type::string: return "a string";
-    case toml::node_type::integer: return "an integer";
-    case toml::node_type::floating_point: return "a number with a fraction";
-    case toml::node_type::boolean: return "true or false";
-    default: return "a date or time";
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "an array";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a number with a fraction";
+    case toml::node_type::boolean:
+      return "true or false";
+    default:
+      return "a date or time";
   }
 }
 
 // What all tables of one file share while it is read.
 struct Context {
   std::string file;
-  std::string folder;   // of the file: relative paths start here
+  std::string folder;                // of the file: relative paths start here
   std::set<std::string> overridden;  // dotted paths that came from the command line
   Errors errors;
 
@@ -131,8 +138,8 @@ class Table {
     const auto value = node->value_exact<std::int64_t>();
     if (!value) return wrong_type(key, *node, "an integer");
     if (*value < low || *value > high)
-      return fail(key, fmt::format("'{}' is {}; it must be {} to {}", path_of(key), *value, low,
-                                   high));
+      return fail(key,
+                  fmt::format("'{}' is {}; it must be {} to {}", path_of(key), *value, low, high));
     out = static_cast<Int>(*value);
   }
 
@@ -171,7 +178,8 @@ class Table {
     const auto time = parse_duration(*text);
     if (!time)
       return fail(key, fmt::format("'{}' is \"{}\", which is no time; write it like \"5s\" or "
-                                   "\"250ms\"", path_of(key), *text));
+                                   "\"250ms\"",
+                                   path_of(key), *text));
     if (time->count() == 0) return fail(key, fmt::format("'{}' must not be zero", path_of(key)));
     out = *time;
   }
@@ -191,8 +199,8 @@ class Table {
       }
       words.push_back(fmt::format("\"{}\"", word));
     }
-    fail(key, fmt::format("'{}' is \"{}\"; it must be one of {}", path_of(key), *text,
-                          joined(words)));
+    fail(key,
+         fmt::format("'{}' is \"{}\"; it must be one of {}", path_of(key), *text, joined(words)));
   }
 
   // A path, made absolute: relative to the file, or to the working directory for an override.
@@ -266,11 +274,11 @@ class Table {
       if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
       const std::string meant = nearest(name, known_);
       const std::string where = path_.empty() ? "" : fmt::format(" in [{}]", path_);
-      context_.fail(key.source(), path_of(name),
-                    meant.empty() ? fmt::format("unknown key '{}'{}; known here: {}", name, where,
-                                                joined(known_))
-                                  : fmt::format("unknown key '{}'{}; did you mean '{}'?", name,
-                                                where, meant));
+      context_.fail(
+          key.source(), path_of(name),
+          meant.empty()
+              ? fmt::format("unknown key '{}'{}; known here: {}", name, where, joined(known_))
+              : fmt::format("unknown key '{}'{}; did you mean '{}'?", name, where, meant));
     }
   }
 
@@ -303,7 +311,8 @@ void read_machine(Table& table, MachineConfig& out) {
                                      format_size(out.memory), format_size(unit)));
   if (out.vcpu_affinity.size() > out.vcpus)
     table.fail("vcpu_affinity", fmt::format("'machine.vcpu_affinity' names {} vCPUs, but there are "
-                                            "{}", out.vcpu_affinity.size(), out.vcpus));
+                                            "{}",
+                                            out.vcpu_affinity.size(), out.vcpus));
 }
 
 void read_kernel(Table& table, MachineConfig& out) {
@@ -338,8 +347,8 @@ void read_timeouts(Table& table, vfio_user::Timeouts& out) {
   table.duration("reset", out.reset);
 }
 
-constexpr std::array<std::string_view, 9> kRegionNames = {
-    "bar0", "bar1", "bar2", "bar3", "bar4", "bar5", "rom", "config", "vga"};
+constexpr std::array<std::string_view, 9> kRegionNames = {"bar0", "bar1", "bar2",   "bar3", "bar4",
+                                                          "bar5", "rom",  "config", "vga"};
 
 void read_device(Table& table, DeviceConfig& out) {
   table.string("name", out.name);
@@ -369,7 +378,8 @@ void read_device(Table& table, DeviceConfig& out) {
   if (out.socket.empty() == out.server.empty())
     table.fail(table.has("server") ? "server" : "socket",
                fmt::format("device '{}' needs either 'socket' (a server that runs already) or "
-                           "'server' (a command to start)", out.name));
+                           "'server' (a command to start)",
+                           out.name));
   constexpr std::size_t kLongestSocketPath = 107;  // sun_path of unix(7), less its NUL
   if (out.socket.size() > kLongestSocketPath)
     table.fail("socket", fmt::format("the socket path of device '{}' has {} bytes; the system "
@@ -440,8 +450,10 @@ toml::table* descend(toml::table& root, std::vector<std::string>& words, Errors&
         if (which == std::to_string(k) || (name && *name == which)) index = k;
       }
       if (index == array->size()) {
-        errors.push_back(fmt::format("--set {}: there is no {} '{}'; name one or give its position "
-                                     "from 0", path, words[i], which));
+        errors.push_back(
+            fmt::format("--set {}: there is no {} '{}'; name one or give its position "
+                        "from 0",
+                        path, words[i], which));
         return nullptr;
       }
       words[i + 1] = std::to_string(index);
@@ -463,9 +475,8 @@ void apply(toml::table& root, const std::vector<Override>& overrides, Context& c
     std::vector<std::string> words;
     std::istringstream stream(change.path);
     for (std::string word; std::getline(stream, word, '.');) words.push_back(word);
-    if (words.size() < 2 || std::any_of(words.begin(), words.end(), [](auto& w) {
-          return w.empty();
-        })) {
+    if (words.size() < 2 ||
+        std::any_of(words.begin(), words.end(), [](auto& w) { return w.empty(); })) {
       context.errors.push_back(fmt::format(
           "--set {}: write a dotted path, such as machine.vcpus or device.0.socket", change.path));
       continue;
@@ -488,8 +499,8 @@ tl::expected<MachineConfig, ConfigErrors> parse_config(const std::string& text,
   toml::parse_result parsed = toml::parse(text, name);
   if (!parsed) {
     const toml::source_position at = parsed.error().source().begin;
-    return tl::unexpected(ConfigErrors{{fmt::format("{}:{}:{}: {}", name, at.line, at.column,
-                                                    parsed.error().description())}});
+    return tl::unexpected(ConfigErrors{
+        {fmt::format("{}:{}:{}: {}", name, at.line, at.column, parsed.error().description())}});
   }
   Context context{name, folder, {}, {}};
   toml::table root = std::move(parsed).table();
@@ -521,9 +532,10 @@ tl::expected<MachineConfig, ConfigErrors> load_config(const std::string& path,
     return tl::unexpected(ConfigErrors{{path + ": is a directory; name the TOML file in it"}});
   std::ifstream file(path);
   if (!file)
-    return tl::unexpected(ConfigErrors{{fmt::format("{}: {}; name an existing TOML file "
-                                                    "(examples are in configs/)",
-                                                    path, std::strerror(errno))}});
+    return tl::unexpected(
+        ConfigErrors{{fmt::format("{}: {}; name an existing TOML file "
+                                  "(examples are in configs/)",
+                                  path, std::strerror(errno))}});
   text << file.rdbuf();
   return parse_config(text.str(), path, fs::absolute(path).parent_path().string(), overrides);
 }

@@ -1,5 +1,14 @@
 #include "vmm/console.h"
 
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <mutex>
+#include <utility>
+#include <vector>
+
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
@@ -9,15 +18,6 @@
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
-
-#include <array>
-#include <atomic>
-#include <cerrno>
-#include <csignal>
-#include <cstring>
-#include <mutex>
-#include <utility>
-#include <vector>
 
 #include "vfio_user/socket_transport.h"
 #include "vmm/log.h"
@@ -51,11 +51,20 @@ class EscapeFilter {
         continue;
       }
       switch (std::to_integer<char>(key)) {
-        case 'x': command(ConsoleCommand::quit); break;
-        case 'p': command(ConsoleCommand::power_button); break;
-        case 'h': command(ConsoleCommand::help); break;
-        case 0x01: out.push_back(kEscape); break;
-        default: break;  // as at other terminals, an unknown sequence is swallowed
+        case 'x':
+          command(ConsoleCommand::quit);
+          break;
+        case 'p':
+          command(ConsoleCommand::power_button);
+          break;
+        case 'h':
+          command(ConsoleCommand::help);
+          break;
+        case 0x01:
+          out.push_back(kEscape);
+          break;
+        default:
+          break;  // as at other terminals, an unknown sequence is swallowed
       }
     }
   }
@@ -273,8 +282,8 @@ class StdioConsole final : public FdConsole {
       ::fcntl(STDOUT_FILENO, F_SETFL, out_flags | O_NONBLOCK);
     }
     struct stat in {};
-    const bool readable = in_flags >= 0 && (in_flags & O_ACCMODE) != O_WRONLY &&
-                          ::fstat(STDIN_FILENO, &in) == 0;
+    const bool readable =
+        in_flags >= 0 && (in_flags & O_ACCMODE) != O_WRONLY && ::fstat(STDIN_FILENO, &in) == 0;
     if (readable && !S_ISREG(in.st_mode) && !is_null(in)) {
       attach(STDIN_FILENO, out_flags >= 0 ? STDOUT_FILENO : -1);
       return;
@@ -358,8 +367,10 @@ class FileConsole final : public ConsoleBackend {
     left_ -= part.size();
     dropped_ += bytes.size() - done;
     if (dropped_ > 0 && !std::exchange(told_, true))
-      log::warning("console file {} has reached its limit (or its disk is full); later output is "
-                   "dropped", path_);
+      log::warning(
+          "console file {} has reached its limit (or its disk is full); later output is "
+          "dropped",
+          path_);
     return bytes.size();
   }
 
@@ -526,11 +537,16 @@ vfio_user::Result<std::unique_ptr<ConsoleBackend>> open_socket(const ConsoleConf
 vfio_user::Result<std::unique_ptr<ConsoleBackend>> ConsoleBackend::open(
     const ConsoleConfig& config) {
   switch (config.type) {
-    case ConsoleType::stdio: return std::make_unique<StdioConsole>();
-    case ConsoleType::file: return open_file(config);
-    case ConsoleType::pty: return open_pty(config);
-    case ConsoleType::socket: return open_socket(config);
-    case ConsoleType::none: break;
+    case ConsoleType::stdio:
+      return std::make_unique<StdioConsole>();
+    case ConsoleType::file:
+      return open_file(config);
+    case ConsoleType::pty:
+      return open_pty(config);
+    case ConsoleType::socket:
+      return open_socket(config);
+    case ConsoleType::none:
+      break;
   }
   return std::make_unique<NoConsole>();
 }

@@ -23,6 +23,8 @@ enum class ExitStatus : int {
   signal_base = 128,   // + n: ended at once by signal n
 };
 
-constexpr int to_int(ExitStatus status) { return static_cast<int>(status); }
+constexpr int to_int(ExitStatus status) {
+  return static_cast<int>(status);
+}
 
 }  // namespace outboard::vmm

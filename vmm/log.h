@@ -3,12 +3,12 @@
 // The log of a machine: one line an event on standard error. spdlog stands behind it, in log.cc
 // only. Any function may be called from any thread.
 
-#include <fmt/core.h>
-
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <string_view>
+
+#include <fmt/core.h>
 
 namespace outboard::vmm::log {
 
@@ -56,10 +56,10 @@ class RateLimit {
   [[nodiscard]] std::uint64_t dropped() const { return total_dropped_.load(); }
 
  private:
-  std::atomic<std::int64_t> last_second_{0};      // any thread; steady clock, seconds
-  std::atomic<std::uint32_t> tokens_;             // any thread
-  std::atomic<std::uint32_t> dropped_{0};         // any thread; since the last line that passed
-  std::atomic<std::uint64_t> total_dropped_{0};   // any thread
+  std::atomic<std::int64_t> last_second_{0};     // any thread; steady clock, seconds
+  std::atomic<std::uint32_t> tokens_;            // any thread
+  std::atomic<std::uint32_t> dropped_{0};        // any thread; since the last line that passed
+  std::atomic<std::uint64_t> total_dropped_{0};  // any thread
   std::uint32_t burst_;
 };
 

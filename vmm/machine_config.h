@@ -37,30 +37,30 @@ enum class ConsoleType { stdio, file, pty, socket, none };
 
 struct ConsoleConfig {
   ConsoleType type = ConsoleType::stdio;
-  std::string path;                    // file: what is written; socket: where to listen; pty: link
-  std::uint64_t limit = 16 * kMiB;     // file: bytes kept, later output is dropped and counted
+  std::string path;                 // file: what is written; socket: where to listen; pty: link
+  std::uint64_t limit = 16 * kMiB;  // file: bytes kept, later output is dropped and counted
 };
 
 struct DeviceConfig {
-  std::string name;                         // unique; for logs, errors and statistics
-  std::string socket;                       // path of the vfio-user socket; empty with `server`
-  std::vector<std::string> server;          // argv of a server to start first; "{socket}" is replaced
-  std::vector<int> server_affinity;         // host CPUs of the server; empty: any
-  vfio_user::Timeouts timeouts;             // per class of request
-  bool posted_writes = true;                // allow No_reply writes where the order permits them
+  std::string name;                  // unique; for logs, errors and statistics
+  std::string socket;                // path of the vfio-user socket; empty with `server`
+  std::vector<std::string> server;   // argv of a server to start first; "{socket}" is replaced
+  std::vector<int> server_affinity;  // host CPUs of the server; empty: any
+  vfio_user::Timeouts timeouts;      // per class of request
+  bool posted_writes = true;         // allow No_reply writes where the order permits them
   OnDisconnect on_disconnect = OnDisconnect::stop;
-  std::optional<std::uint32_t> max_vectors; // MSI-X vectors shown to the guest at most
-  std::map<std::uint32_t, bool> map;        // region index -> may its sparse areas be mapped
+  std::optional<std::uint32_t> max_vectors;  // MSI-X vectors shown to the guest at most
+  std::map<std::uint32_t, bool> map;         // region index -> may its sparse areas be mapped
   std::optional<std::uint16_t> vendor_id, device_id, subsystem_vendor_id, subsystem_id;
   std::optional<std::uint32_t> class_code;  // 24 bits: class, subclass, programming interface
 };
 
 struct MachineConfig {
   std::uint32_t vcpus = 1;
-  std::uint64_t memory = 512 * kMiB;           // bytes, a multiple of 2 MiB and of page_size
+  std::uint64_t memory = 512 * kMiB;  // bytes, a multiple of 2 MiB and of page_size
   PageSize page_size = PageSize::k4;
   Prefault prefault = Prefault::automatic;
-  std::vector<std::vector<int>> vcpu_affinity; // one list of host CPUs a vCPU; may be shorter
+  std::vector<std::vector<int>> vcpu_affinity;  // one list of host CPUs a vCPU; may be shorter
   OnReboot on_reboot = OnReboot::restart;
   std::chrono::milliseconds power_button_deadline{60000};
 

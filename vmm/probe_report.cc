@@ -1,11 +1,11 @@
 #include "vmm/probe_report.h"
 
-#include <fmt/core.h>
-
 #include <array>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <string_view>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 #include "devices/capability_list.h"
 #include "devices/pci_registers.h"
@@ -28,7 +28,7 @@ Int reg(const DeviceDescription& device, std::uint32_t offset) {
 }
 
 std::string_view region_name(std::uint32_t index) {
-  constexpr std::array<std::string_view, 9> kNames = {"BAR0", "BAR1", "BAR2", "BAR3",  "BAR4",
+  constexpr std::array<std::string_view, 9> kNames = {"BAR0", "BAR1", "BAR2",   "BAR3", "BAR4",
                                                       "BAR5", "ROM",  "config", "VGA"};
   return index < kNames.size() ? kNames[index] : "device-specific";
 }
@@ -41,37 +41,61 @@ std::string_view irq_name(std::uint32_t index) {
 // PCI Code and ID Assignment 1.11 §1; the classes that vfio-user servers offer.
 std::string_view class_name(std::uint32_t class_code) {
   switch (class_code >> 8) {
-    case 0x0100: return "SCSI storage controller";
-    case 0x0101: return "IDE interface";
-    case 0x0106: return "SATA controller";
-    case 0x0108: return (class_code & 0xff) == 2 ? "NVM Express controller"
-                                                 : "Non-volatile memory controller";
-    case 0x0200: return "Ethernet controller";
-    case 0x0300: return "VGA compatible controller";
-    case 0x0403: return "Audio device";
-    case 0x0580: return "Memory controller";
-    case 0x0604: return "PCI bridge";
-    case 0x0700: return "Serial controller";
-    case 0x0780: return "Communication controller";
-    case 0x0880: return "System peripheral";
-    case 0x0c03: return "USB controller";
-    case 0x1180: return "Signal processing controller";
-    default: return "PCI device";
+    case 0x0100:
+      return "SCSI storage controller";
+    case 0x0101:
+      return "IDE interface";
+    case 0x0106:
+      return "SATA controller";
+    case 0x0108:
+      return (class_code & 0xff) == 2 ? "NVM Express controller" : "Non-volatile memory controller";
+    case 0x0200:
+      return "Ethernet controller";
+    case 0x0300:
+      return "VGA compatible controller";
+    case 0x0403:
+      return "Audio device";
+    case 0x0580:
+      return "Memory controller";
+    case 0x0604:
+      return "PCI bridge";
+    case 0x0700:
+      return "Serial controller";
+    case 0x0780:
+      return "Communication controller";
+    case 0x0880:
+      return "System peripheral";
+    case 0x0c03:
+      return "USB controller";
+    case 0x1180:
+      return "Signal processing controller";
+    default:
+      return "PCI device";
   }
 }
 
 std::string_view capability_name(std::uint16_t id) {
   switch (id) {
-    case pci::capability::kPowerManagement: return "Power Management";
-    case pci::capability::kVpd: return "Vital Product Data";
-    case pci::capability::kMsi: return "MSI";
-    case pci::capability::kPciX: return "PCI-X";
-    case pci::capability::kVendor: return "Vendor Specific Information";
-    case pci::capability::kExpress: return "Express";
-    case pci::capability::kMsix: return "MSI-X";
-    case pci::capability::kAdvancedFeatures: return "Advanced Features";
-    case pci::capability::kEnhancedAllocation: return "Enhanced Allocation";
-    default: return "unknown";
+    case pci::capability::kPowerManagement:
+      return "Power Management";
+    case pci::capability::kVpd:
+      return "Vital Product Data";
+    case pci::capability::kMsi:
+      return "MSI";
+    case pci::capability::kPciX:
+      return "PCI-X";
+    case pci::capability::kVendor:
+      return "Vendor Specific Information";
+    case pci::capability::kExpress:
+      return "Express";
+    case pci::capability::kMsix:
+      return "MSI-X";
+    case pci::capability::kAdvancedFeatures:
+      return "Advanced Features";
+    case pci::capability::kEnhancedAllocation:
+      return "Enhanced Allocation";
+    default:
+      return "unknown";
   }
 }
 
@@ -93,19 +117,19 @@ std::string capability_detail(const DeviceDescription& device, const devices::Ca
     case pci::capability::kMsix: {
       const MsixShape shape = msix_shape(device, at);
       const auto control = reg<std::uint16_t>(device, at + pci::msix::kControl);
-      return fmt::format(": Enable{} Count={} Masked{}\n\t\tVector table: BAR={} offset={:08x}\n"
-                         "\t\tPBA: BAR={} offset={:08x}",
-                         control & pci::msix::kEnable ? '+' : '-', shape.vectors,
-                         control & pci::msix::kFunctionMask ? '+' : '-', shape.table_bar,
-                         shape.table_offset, shape.pba_bar, shape.pba_offset);
+      return fmt::format(
+          ": Enable{} Count={} Masked{}\n\t\tVector table: BAR={} offset={:08x}\n"
+          "\t\tPBA: BAR={} offset={:08x}",
+          control & pci::msix::kEnable ? '+' : '-', shape.vectors,
+          control & pci::msix::kFunctionMask ? '+' : '-', shape.table_bar, shape.table_offset,
+          shape.pba_bar, shape.pba_offset);
     }
     case pci::capability::kMsi: {
       const auto control = reg<std::uint16_t>(device, at + pci::msi::kControl);
-      return fmt::format(": Enable{} Count=1/{} Maskable{} 64bit{}",
-                         control & pci::msi::kEnable ? '+' : '-',
-                         1U << ((control & pci::msi::kCapableMask) >> 1),
-                         control & pci::msi::kPerVectorMask ? '+' : '-',
-                         control & pci::msi::k64Bit ? '+' : '-');
+      return fmt::format(
+          ": Enable{} Count=1/{} Maskable{} 64bit{}", control & pci::msi::kEnable ? '+' : '-',
+          1U << ((control & pci::msi::kCapableMask) >> 1),
+          control & pci::msi::kPerVectorMask ? '+' : '-', control & pci::msi::k64Bit ? '+' : '-');
     }
     case pci::capability::kPowerManagement: {
       const auto control = reg<std::uint16_t>(device, at + pci::pm::kControl);
@@ -114,11 +138,13 @@ std::string capability_detail(const DeviceDescription& device, const devices::Ca
     case pci::capability::kExpress: {
       const auto flags = reg<std::uint16_t>(device, at + pci::express::kFlags);
       const auto can = reg<std::uint32_t>(device, at + pci::express::kDeviceCapabilities);
-      return fmt::format(" (v{}) {}: FLReset{}", flags & 0xf,
-                         ((flags >> 4) & 0xf) == 9 ? "Root Complex Integrated Endpoint" : "Endpoint",
-                         can & pci::express::kFunctionResetCapable ? '+' : '-');
+      return fmt::format(
+          " (v{}) {}: FLReset{}", flags & 0xf,
+          ((flags >> 4) & 0xf) == 9 ? "Root Complex Integrated Endpoint" : "Endpoint",
+          can & pci::express::kFunctionResetCapable ? '+' : '-');
     }
-    default: return {};
+    default:
+      return {};
   }
 }
 
@@ -152,8 +178,8 @@ std::vector<std::string> find_faults(const DeviceDescription& device) {
   std::vector<std::string> faults;
   constexpr std::size_t kConventional = 256;
   if (device.config.size() < kConventional)
-    faults.push_back(fmt::format("the configuration space has {} bytes; PCI needs 256",
-                                 device.config.size()));
+    faults.push_back(
+        fmt::format("the configuration space has {} bytes; PCI needs 256", device.config.size()));
   const PciIdentity id = identity(device);
   if (id.vendor == 0xffff || id.vendor == 0)
     faults.push_back(fmt::format("vendor id {:04x} means that there is no device", id.vendor));
@@ -163,10 +189,11 @@ std::vector<std::string> find_faults(const DeviceDescription& device) {
     if (cap.id != pci::capability::kMsix) continue;
     const MsixShape shape = msix_shape(device, cap.offset);
     const auto fits = [&](std::string_view what, std::uint32_t bar, std::uint64_t end) {
-      const std::uint64_t size = bar < 6 && bar < device.regions.size() ? device.regions[bar].size : 0;
+      const std::uint64_t size =
+          bar < 6 && bar < device.regions.size() ? device.regions[bar].size : 0;
       if (end > size)
-        faults.push_back(fmt::format("the MSI-X {} ends at {:#x} of BAR{}, which has {} bytes", what,
-                                     end, bar, size));
+        faults.push_back(fmt::format("the MSI-X {} ends at {:#x} of BAR{}, which has {} bytes",
+                                     what, end, bar, size));
     };
     fits("table", shape.table_bar,
          shape.table_offset + std::uint64_t{shape.vectors} * pci::msix::kEntrySize);
@@ -174,8 +201,10 @@ std::vector<std::string> find_faults(const DeviceDescription& device) {
     const std::uint32_t armed =
         device.irqs.size() > vfio_user::kIrqMsix ? device.irqs[vfio_user::kIrqMsix].count : 0;
     if (armed < shape.vectors)
-      faults.push_back(fmt::format("MSI-X has {} vectors in configuration space, but {} can be given "
-                                   "an eventfd", shape.vectors, armed));
+      faults.push_back(
+          fmt::format("MSI-X has {} vectors in configuration space, but {} can be given "
+                      "an eventfd",
+                      shape.vectors, armed));
   }
   return faults;
 }
@@ -184,21 +213,20 @@ std::string to_text(const ProbeReport& report) {
   const DeviceDescription& device = report.device;
   const vfio_user::Capabilities& server = report.server;
   const PciIdentity id = identity(device);
-  std::string out = fmt::format("{}: {} [{:04x}]: {:04x}:{:04x} (rev {:02x})\n", report.socket,
-                                class_name(id.class_code), id.class_code >> 8, id.vendor, id.device,
-                                id.revision);
+  std::string out =
+      fmt::format("{}: {} [{:04x}]: {:04x}:{:04x} (rev {:02x})\n", report.socket,
+                  class_name(id.class_code), id.class_code >> 8, id.vendor, id.device, id.revision);
   out += fmt::format("\tSubsystem: {:04x}:{:04x}\n", id.subsystem_vendor, id.subsystem);
-  out += fmt::format("\tServer: max_msg_fds={} max_data_xfer_size={} max_dma_maps={} pgsizes={:#x} "
-                     "write_multiple{} twin_socket{}\n",
-                     server.max_msg_fds, format_size(server.max_data_xfer_size),
-                     server.max_dma_maps, server.pgsizes, server.write_multiple ? '+' : '-',
-                     server.twin_socket ? '+' : '-');
+  out += fmt::format(
+      "\tServer: max_msg_fds={} max_data_xfer_size={} max_dma_maps={} pgsizes={:#x} "
+      "write_multiple{} twin_socket{}\n",
+      server.max_msg_fds, format_size(server.max_data_xfer_size), server.max_dma_maps,
+      server.pgsizes, server.write_multiple ? '+' : '-', server.twin_socket ? '+' : '-');
   const auto command = reg<std::uint16_t>(device, pci::kCommand);
-  out += fmt::format("\tControl: I/O{} Mem{} BusMaster{} DisINTx{}\n",
-                     command & pci::command::kIo ? '+' : '-',
-                     command & pci::command::kMemory ? '+' : '-',
-                     command & pci::command::kMaster ? '+' : '-',
-                     command & pci::command::kIntxDisable ? '+' : '-');
+  out += fmt::format(
+      "\tControl: I/O{} Mem{} BusMaster{} DisINTx{}\n", command & pci::command::kIo ? '+' : '-',
+      command & pci::command::kMemory ? '+' : '-', command & pci::command::kMaster ? '+' : '-',
+      command & pci::command::kIntxDisable ? '+' : '-');
   if (const auto pin = reg<std::uint8_t>(device, pci::kInterruptPin); pin >= 1 && pin <= 4)
     out += fmt::format("\tInterrupt: pin {}\n", static_cast<char>('A' + pin - 1));
   out += fmt::format("\tReset: {}\n", device.resettable ? "DEVICE_RESET" : "none");

@@ -1,5 +1,12 @@
 #include "vmm/server_process.h"
 
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
@@ -13,13 +20,6 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <array>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 
 namespace outboard::vmm {
 namespace {
@@ -59,7 +59,6 @@ vfio_user::Result<std::string> make_private_directory() {
   return pattern;
 }
 
-
 // Milliseconds from now until `end` for poll(); 0 when it has passed.
 int remaining(Clock::time_point end) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
@@ -86,8 +85,8 @@ int remaining(Clock::time_point end) {
   ::_exit(127);
 }
 
-// Whether a socket bound to `path` is listed by the kernel without the listening flag. A server that
-// listens first and renames then is listed under the old name, if at all: that one is ready.
+// Whether a socket bound to `path` is listed by the kernel without the listening flag. A server
+// that listens first and renames then is listed under the old name, if at all: that one is ready.
 bool bound_but_not_listening(const std::string& path) {
   std::ifstream sockets("/proc/net/unix");
   for (std::string line; std::getline(sockets, line);) {
@@ -143,17 +142,18 @@ vfio_user::Result<std::unique_ptr<ServerProcess>> ServerProcess::start(
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child < 0)
-    return fail(errno, fmt::format("device '{}': cannot start its server: {}", name,
-                                   std::strerror(errno)));
+    return fail(
+        errno, fmt::format("device '{}': cannot start its server: {}", name, std::strerror(errno)));
   if (child == 0) run_child(pointers, affinity.empty() ? nullptr : &cpus, out.get(), parent);
   process->pid_ = child;
   process->pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
   out.reset();
   int error = 0;
   if (::read(in.get(), &error, sizeof error) == sizeof error)
-    return fail(error, fmt::format("device '{}': cannot run its server '{}': {}; give the full path "
-                                   "of the program in 'server'",
-                                   name, words.front(), std::strerror(error)));
+    return fail(error,
+                fmt::format("device '{}': cannot run its server '{}': {}; give the full path "
+                            "of the program in 'server'",
+                            name, words.front(), std::strerror(error)));
   return process;
 }
 
@@ -177,15 +177,17 @@ vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::millise
                                   ? fmt::format("ended with status {}", info.si_status)
                                   : fmt::format("was ended by signal {}", info.si_status);
       return fail(ECHILD, fmt::format("device '{}': its server {} before it listened; its own "
-                                      "message is above", name_, how));
+                                      "message is above",
+                                      name_, how));
     }
     std::array<char, 4096> events;
     while (::read(watch.get(), events.data(), events.size()) > 0) {
     }
     if (remaining(end) == 0)
-      return fail(ETIMEDOUT, fmt::format("device '{}': its server did not listen on {} within {} ms; "
-                                         "does it take the socket's path where {{socket}} stands?",
-                                         name_, socket_path_, deadline.count()));
+      return fail(ETIMEDOUT,
+                  fmt::format("device '{}': its server did not listen on {} within {} ms; "
+                              "does it take the socket's path where {{socket}} stands?",
+                              name_, socket_path_, deadline.count()));
   }
 }
 
@@ -210,6 +212,8 @@ void ServerProcess::stop(std::chrono::milliseconds grace) {
   }
 }
 
-ServerProcess::~ServerProcess() { stop(); }
+ServerProcess::~ServerProcess() {
+  stop();
+}
 
 }  // namespace outboard::vmm

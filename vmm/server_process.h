@@ -6,8 +6,9 @@
 #include <chrono>
 #include <memory>
 #include <string>
-#include <sys/types.h>
 #include <vector>
+
+#include <sys/types.h>
 
 #include "vfio_user/result.h"
 #include "vfio_user/unique_fd.h"

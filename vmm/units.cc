@@ -1,10 +1,10 @@
 #include "vmm/units.h"
 
-#include <fmt/core.h>
-
 #include <array>
 #include <charconv>
 #include <limits>
+
+#include <fmt/core.h>
 
 namespace outboard::vmm {
 namespace {
@@ -41,15 +41,15 @@ constexpr std::array kSizes = {
     Unit{"K", kK},
     Unit{"KB", kK},
     Unit{"KiB", kK},
-    Unit{"M", kK * kK},
-    Unit{"MB", kK * kK},
-    Unit{"MiB", kK * kK},
-    Unit{"G", kK * kK * kK},
-    Unit{"GB", kK * kK * kK},
-    Unit{"GiB", kK * kK * kK},
-    Unit{"T", kK * kK * kK * kK},
-    Unit{"TB", kK * kK * kK * kK},
-    Unit{"TiB", kK * kK * kK * kK},
+    Unit{"M", kK* kK},
+    Unit{"MB", kK* kK},
+    Unit{"MiB", kK* kK},
+    Unit{"G", kK* kK* kK},
+    Unit{"GB", kK* kK* kK},
+    Unit{"GiB", kK* kK* kK},
+    Unit{"T", kK* kK* kK* kK},
+    Unit{"TB", kK* kK* kK* kK},
+    Unit{"TiB", kK* kK* kK* kK},
 };
 constexpr std::array kTimes = {
     Unit{"ms", 1},
@@ -60,7 +60,9 @@ constexpr std::array kTimes = {
 
 }  // namespace
 
-std::optional<std::uint64_t> parse_size(std::string_view text) { return parse(text, kSizes); }
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+  return parse(text, kSizes);
+}
 
 std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {
   const auto count = parse(text, kTimes);

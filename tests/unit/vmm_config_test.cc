@@ -1,11 +1,11 @@
-#include "vmm/config.h"
-
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <fstream>
 #include <string>
 #include <vector>
+
+#include <doctest/doctest.h>
+
+#include "vmm/config.h"
 
 namespace outboard::vmm {
 namespace {
@@ -103,8 +103,7 @@ affinity = [1]
   CHECK(disk.class_code == 0x010802);
   CHECK(disk.on_disconnect == OnDisconnect::detach);
   CHECK(config->devices[1].name == "device1");
-  CHECK(config->devices[1].server ==
-        std::vector<std::string>{"outboard-nvme", "--memory", "64M"});
+  CHECK(config->devices[1].server == std::vector<std::string>{"outboard-nvme", "--memory", "64M"});
   CHECK(config->devices[1].server_affinity == std::vector<int>{1});
 }
 
@@ -172,7 +171,8 @@ TEST_CASE("a configuration without a kernel says how to name one") {
         "m.toml: no kernel is named; add 'path' under [kernel], or give --kernel PATH");
 }
 
-TEST_CASE("an override replaces a key, makes a missing table, and finds a device by name or place") {
+TEST_CASE(
+    "an override replaces a key, makes a missing table, and finds a device by name or place") {
   const std::string text =
       kMinimal + "[[device]]\nname = \"disk0\"\nsocket = \"/a\"\n[[device]]\nsocket = \"/b\"\n";
   const auto config = parse(text, {{"machine.vcpus", "4"},

@@ -1,4 +1,10 @@
-#include "vmm/console.h"
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -8,15 +14,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <array>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <sstream>
-#include <string>
-#include <vector>
-
 #include "vfio_user/transport.h"
+#include "vmm/console.h"
 #include "vmm/event_loop.h"
 
 namespace outboard::vmm {

@@ -1,11 +1,11 @@
-#include "vmm/server_process.h"
+#include <chrono>
+#include <string>
 
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <sys/stat.h>
 
-#include <chrono>
-#include <string>
+#include "vmm/server_process.h"
 
 namespace outboard::vmm {
 namespace {
@@ -66,10 +66,8 @@ TEST_CASE("a server that never listens is given up at the deadline") {
 }
 
 TEST_CASE("a server that ignores SIGTERM is killed after the grace time") {
-  auto server =
-      ServerProcess::start("d", {"sh", "-c", "trap '' TERM; : > \"$1\"; exec tail -f /dev/null",
-                                 "sh", "{socket}"},
-                           {});
+  auto server = ServerProcess::start(
+      "d", {"sh", "-c", "trap '' TERM; : > \"$1\"; exec tail -f /dev/null", "sh", "{socket}"}, {});
   REQUIRE(server);
   // A plain file where the socket belongs is not listed as bound: for this test it means "trapped".
   REQUIRE((*server)->wait_until_listening(milliseconds(20000)));
