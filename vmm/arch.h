@@ -34,6 +34,8 @@ struct MemoryLayout {
   devices::AddressWindow mmio64;
   devices::AddressWindow pio;  // for I/O BARs
   std::uint64_t ecam_base = 0;
+  // Where the machine itself answers: a BAR moved there by the guest must not cover it with pages.
+  std::vector<devices::AddressWindow> reserved;
   std::vector<boot::MemoryRange> map;  // as the guest is told, ascending
 };
 

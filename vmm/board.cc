@@ -49,6 +49,7 @@ Result<std::vector<Vcpu>> Board::power_on(std::uint32_t vcpus) {
   int slots = vm_->capability(KVM_CAP_NR_MEMSLOTS);
   if (slots == 0) slots = kDefaultMemslots;
   memslots_.emplace(*vm_, static_cast<std::uint32_t>(slots));
+  for (const devices::AddressWindow& window : layout_.reserved) memslots_->reserve(window);
   if (auto added = memslots_->add_ram(memory_); !added) return tl::unexpected(added.error());
 
   const int routes = std::max(vm_->capability(KVM_CAP_IRQ_ROUTING), kDefaultRoutes);

@@ -14,6 +14,11 @@ constexpr std::uint64_t kPage = 4096;
 
 }  // namespace
 
+void Memslots::reserve(devices::AddressWindow window) {
+  const std::lock_guard lock(mutex_);
+  reserved_.push_back(window);
+}
+
 Result<void> Memslots::add_ram(const GuestMemory& memory) {
   const std::lock_guard lock(mutex_);
   for (const RamWindow& window : memory.windows()) {
@@ -46,6 +51,14 @@ devices::Result<devices::SlotId> Memslots::map_locked(std::uint64_t address,
       return devices::failure(
           fmt::format("pages at {:#x}+{:#x} would cover guest memory or pages at {:#x}+{:#x}",
                       address, size, range.address, range.size),
+          EEXIST);
+    }
+  }
+  for (const devices::AddressWindow& window : reserved_) {
+    if (address < window.end() && window.base < address + size) {
+      return devices::failure(
+          fmt::format("pages at {:#x}+{:#x} would cover the machine's own {:#x}+{:#x}", address,
+                      size, window.base, window.size),
           EEXIST);
     }
   }

@@ -23,10 +23,13 @@ class Memslots final : public devices::PageMapper {
   // At most `limit` slots (KVM_CAP_NR_MEMSLOTS) are used.
   Memslots(const Vm& vm, std::uint32_t limit) : vm_(vm), limit_(limit) {}
 
+  // Refuses pages in this range from now on. At set-up.
+  void reserve(devices::AddressWindow window);
+
   // Shows guest memory to the guest. Errors: ExitStatus::memory.
   [[nodiscard]] Result<void> add_ram(const GuestMemory& memory);
 
-  // Refuses ranges that overlap RAM, another slot or the end of the address space; names both.
+  // Refuses ranges that overlap RAM, another slot, a reserved range or the end of the address space; names both.
   devices::Result<devices::SlotId> map(devices::GuestAddress at, std::span<std::byte> host,
                                        bool writable) override;
   void unmap(devices::SlotId slot) override;
@@ -47,6 +50,7 @@ class Memslots final : public devices::PageMapper {
   const std::uint32_t limit_;
   mutable std::mutex mutex_;  // taken under a function's lock; KVM is called under it
   std::map<std::uint32_t, Range> ranges_;   // under mutex_: by slot number
+  std::vector<devices::AddressWindow> reserved_;  // under mutex_
   std::vector<std::uint32_t> free_;         // under mutex_: numbers given back
   std::uint32_t next_ = 0;                  // under mutex_: the lowest number never used
 };

@@ -23,7 +23,13 @@ void MemoryConsole::start(devices::EventLoop& loop, Input input, std::function<v
   loop_ = &loop;
   input_ = std::move(input);
   started_ = true;
-  if (!to_type_.empty()) offer();
+}
+
+void MemoryConsole::type(std::string bytes) {
+  to_type_ = std::move(bytes);
+  watcher_ = [this](const std::string& text) {
+    if (text == "ready\n") loop_->post([this] { offer(); });
+  };
 }
 
 void MemoryConsole::input_ready() {

@@ -25,8 +25,9 @@ class MemoryConsole final : public vmm::ConsoleBackend {
   std::string description() const override { return {}; }
 
   std::string text() const;
-  // Bytes for the guest; offered as fast as it takes them. Before the machine runs.
-  void type(std::string bytes) { to_type_ = std::move(bytes); }
+  // Bytes for the guest, offered as fast as it takes them once it has printed "ready\n". Before the
+  // machine runs.
+  void type(std::string bytes);
   // Called on a vCPU thread with everything written so far.
   void on_output(std::function<void(const std::string&)> watcher) { watcher_ = std::move(watcher); }
 

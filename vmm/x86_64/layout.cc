@@ -46,6 +46,7 @@ Result<MemoryLayout> memory_layout(std::uint64_t memory, unsigned physical_bits)
   layout.mmio64 = {base, std::min(kMmio64MaxSize, limit - base)};
   layout.pio = {kPioBase, kPioSize};
   layout.ecam_base = kEcamBase;
+  layout.reserved = {{kEcamBase, kEcamSize}, {kInterruptControllers, kInterruptControllersSize}};
 
   layout.map = {
       {0, kLegacyHoleBase, MemoryRange::Kind::ram},

@@ -49,6 +49,8 @@ constexpr std::uint64_t kMmio64MinSize = kGiB;
 
 constexpr std::uint32_t kIoapicAddress = 0xFEC0'0000;
 constexpr std::uint32_t kLocalApicAddress = 0xFEE0'0000;
+constexpr std::uint64_t kInterruptControllers = 0xFEC0'0000;  // and KVM's own pages
+constexpr std::uint64_t kInterruptControllersSize = 0x0140'0000;
 constexpr std::uint32_t kIoapicPins = 24;
 constexpr std::uint64_t kIdentityMapAddress = 0xFEFF'C000;
 constexpr std::uint64_t kTssAddress = 0xFEFF'D000;

@@ -22,6 +22,7 @@ int guest_main(void* start_info) {
   outb(kUart + 2, 0x01);  // FIFOs on
   outb(kUart + 4, 0x0b);  // DTR, RTS, OUT2
   outb(kUart + 1, 0x01);  // received data
+  put_string("ready\n");
   while (!ended) wait_for_interrupt();
   put_string("\n");
   passed();

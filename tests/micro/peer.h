@@ -1,0 +1,83 @@
+// A small PCI device on a vfio-user socket, with a thread of its own: what the guests with a device
+// talk to. Its registers are at the start of BAR0; see guest/peer.h for the guest's side.
+//
+//   BAR0  32-bit memory, 4 KiB: registers (trapped)
+//   BAR1  32-bit memory, 4 KiB: MSI-X table at 0, PBA at 0x800
+//   BAR2  64-bit prefetchable memory, 64 KiB: plain bytes, trapped or mapped (see PeerOptions)
+//   BAR4  I/O ports, 32 of them: plain bytes
+//   INTA, 4 MSI-X vectors, DEVICE_RESET
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "vfio_user/server.h"
+#include "vfio_user/unique_fd.h"
+
+namespace outboard::micro {
+
+struct PeerOptions {
+  bool mapped_bar2 = false;  // BAR2 is a memfd that the client maps
+};
+
+class Peer final : private vfio_user::DeviceModel {
+ public:
+  explicit Peer(PeerOptions options = {});
+  ~Peer() override;
+
+  // Where it listens.
+  [[nodiscard]] const std::string& socket() const { return socket_; }
+
+  // How often the device was reset, and its client connected. Any thread.
+  [[nodiscard]] std::uint32_t resets() const { return resets_.load(); }
+  [[nodiscard]] std::uint32_t connections() const { return connections_.load(); }
+  // INTx unmask requests of the client. Any thread.
+  [[nodiscard]] std::uint32_t unmasks() const { return unmasks_.load(); }
+  // BAR2's memory, when it is mapped.
+  [[nodiscard]] std::span<std::byte> bar2() const { return bar2_; }
+
+ private:
+  const vfio_user::DeviceShape& shape() const override { return shape_; }
+  int region_read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> data) override;
+  int region_write(std::uint32_t region, std::uint64_t offset,
+                   std::span<const std::byte> data) override;
+  void reset() override;
+  void connected() override { ++connections_; }
+  void irq_unmasked(std::uint32_t index, std::uint32_t start, std::uint32_t count) override;
+
+  void make_config();
+  void signal_intx();
+  void write_register(std::uint64_t offset, std::uint64_t value);
+  std::uint64_t read_register(std::uint64_t offset) const;
+  void run();
+
+  const PeerOptions options_;
+  std::string directory_;
+  std::string socket_;
+  vfio_user::DeviceShape shape_;
+  vfio_user::UniqueFd memory_;  // of BAR2, when mapped
+  std::span<std::byte> bar2_;
+  vfio_user::UniqueFd stop_;    // an eventfd: the thread ends
+
+  // the device's thread
+  std::array<std::byte, 256> config_{};
+  std::array<std::byte, 65536> plain_{};  // BAR2, when trapped
+  std::array<std::byte, 32> ports_{};
+  std::uint64_t scratch_ = 0;
+  std::uint64_t writes_ = 0;
+  bool intx_ = false;            // the device holds INTA
+  bool intx_signalled_ = false;  // the client was told, and has not asked again
+
+  std::atomic<std::uint32_t> resets_{0};
+  std::atomic<std::uint32_t> connections_{0};
+  std::atomic<std::uint32_t> unmasks_{0};
+  std::unique_ptr<vfio_user::Server> server_;
+  std::thread thread_;
+};
+
+}  // namespace outboard::micro
