@@ -34,10 +34,18 @@ struct Setup {
   DataPointer data;
 };
 
-SglDescriptor block(u64 address, u32 length) { return {address, length, {}, 0x00}; }
-SglDescriptor bucket(u32 length) { return {0, length, {}, 0x10}; }
-SglDescriptor segment(u64 address, u32 count) { return {address, count * 16, {}, 0x20}; }
-SglDescriptor last(u64 address, u32 count) { return {address, count * 16, {}, 0x30}; }
+SglDescriptor block(u64 address, u32 length) {
+  return {address, length, {}, 0x00};
+}
+SglDescriptor bucket(u32 length) {
+  return {0, length, {}, 0x10};
+}
+SglDescriptor segment(u64 address, u32 count) {
+  return {address, count * 16, {}, 0x20};
+}
+SglDescriptor last(u64 address, u32 count) {
+  return {address, count * 16, {}, 0x30};
+}
 
 }  // namespace
 
@@ -84,12 +92,12 @@ TEST_CASE("NVMe 1.4 §4.3 a list's page ends with a pointer to the next") {
 TEST_CASE("NVMe 1.4 §4.3 hostile PRP lists end in a status, soon") {
   Setup s;
   const u64 tail = kListsAt + 4096 - 8;
-  s.put_list(tail, {kListsAt});            // a page of one entry, the pointer
-  s.put_list(kListsAt, {kDataAt + 8});     // then an entry with an offset
+  s.put_list(tail, {kListsAt});         // a page of one entry, the pointer
+  s.put_list(kListsAt, {kDataAt + 8});  // then an entry with an offset
   CHECK(s.prp(kDataAt, tail, 4 * 4096) == Status::prp_offset_invalid);
-  s.put_list(tail, {kListsAt + 8});        // a next list with an offset
+  s.put_list(tail, {kListsAt + 8});  // a next list with an offset
   CHECK(s.prp(kDataAt, tail, 4 * 4096) == Status::prp_offset_invalid);
-  s.put_list(tail, {0x1000});              // a next list nowhere
+  s.put_list(tail, {0x1000});  // a next list nowhere
   CHECK(s.prp(kDataAt, tail, 4 * 4096) == Status::data_transfer_error);
   // A list that points at itself is read as the entries it has, and ends.
   std::vector<u64> loop(512, kListsAt);

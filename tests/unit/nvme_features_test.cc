@@ -58,15 +58,9 @@ TEST_CASE("NVMe 1.4 §5.21 a feature that is set is read back; its default stays
     u32 id, value, selector, back, standard;
   };
   const Case cases[] = {
-      {0x01, 0x0403'0205, 0, 0x0403'0205, 6},
-      {0x02, 0, 0, 0, 0},
-      {0x04, 300, 0, 300, 343},
-      {0x04, 1u << 20 | 250, 1u << 20, 250, 0},
-      {0x06, 0, 0, 0, 1},
-      {0x08, 0x0807, 0, 0x0807, 0},
-      {0x09, 1u << 16 | 5, 5, 1u << 16 | 5, 5},
-      {0x0a, 1, 0, 1, 0},
-      {0x0b, 0x1f, 0, 0x1f, 0xff},
+      {0x01, 0x0403'0205, 0, 0x0403'0205, 6},   {0x02, 0, 0, 0, 0}, {0x04, 300, 0, 300, 343},
+      {0x04, 1u << 20 | 250, 1u << 20, 250, 0}, {0x06, 0, 0, 0, 1}, {0x08, 0x0807, 0, 0x0807, 0},
+      {0x09, 1u << 16 | 5, 5, 1u << 16 | 5, 5}, {0x0a, 1, 0, 1, 0}, {0x0b, 0x1f, 0, 0x1f, 0xff},
   };
   for (const Case& c : cases) {
     INFO("feature " << c.id);
@@ -84,7 +78,8 @@ TEST_CASE("NVMe 1.4 §5.21 a feature that is set is read back; its default stays
   }
 }
 
-TEST_CASE("NVMe 1.4 §5.21.1.7 number of queues: granted at most what is offered, and only in time") {
+TEST_CASE(
+    "NVMe 1.4 §5.21.1.7 number of queues: granted at most what is offered, and only in time") {
   ControllerOptions options;
   options.io_queues = 6;
   Driver guest(one(memory_namespace(1 << 20)), options);
@@ -148,14 +143,14 @@ TEST_CASE("NVMe 1.4 §5.21.1 bad fields of Set Features and Get Features") {
   guest.enable();
   CHECK(guest.run(0, set(1u << 31 | 6, 0)).status == Status::feature_not_saveable);
   CHECK(guest.run(0, set(1, 0, 1)).status == Status::feature_not_namespace_specific);
-  CHECK(guest.run(0, set(2, 1)).status == Status::invalid_field);           // no such power state
-  CHECK(guest.run(0, set(4, 3u << 16)).status == Status::invalid_field);    // no such sensor
-  CHECK(guest.run(0, set(4, 2u << 20)).status == Status::invalid_field);    // reserved type
-  CHECK(guest.run(0, set(9, 65)).status == Status::invalid_field);          // no such vector
-  CHECK(guest.run(0, set(0xb, 1u << 8)).status == Status::invalid_field);   // no such notice
+  CHECK(guest.run(0, set(2, 1)).status == Status::invalid_field);          // no such power state
+  CHECK(guest.run(0, set(4, 3u << 16)).status == Status::invalid_field);   // no such sensor
+  CHECK(guest.run(0, set(4, 2u << 20)).status == Status::invalid_field);   // reserved type
+  CHECK(guest.run(0, set(9, 65)).status == Status::invalid_field);         // no such vector
+  CHECK(guest.run(0, set(0xb, 1u << 8)).status == Status::invalid_field);  // no such notice
   CHECK(guest.run(0, get_feature(9, 0, 65)).status == Status::invalid_field);
   CHECK(guest.run(0, get_feature(4, 0, 5u << 16)).status == Status::invalid_field);
-  CHECK(guest.run(0, get_feature(1, 4)).status == Status::invalid_field);   // reserved select
+  CHECK(guest.run(0, get_feature(1, 4)).status == Status::invalid_field);  // reserved select
   for (const u32 id : {0x00u, 0x03u, 0x0cu, 0x0du, 0x0fu, 0x10u, 0x7fu, 0x80u, 0x84u, 0xffu}) {
     INFO("feature " << id);
     CHECK(guest.run(0, set(id, 0)).status == Status::invalid_field);

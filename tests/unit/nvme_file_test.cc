@@ -1,12 +1,12 @@
+#include <cerrno>
+#include <cstdlib>
+#include <string>
+
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstdlib>
-#include <string>
 
 #include "tests/unit/nvme_guest.h"
 #include "tools/nvme/file_backends.h"
@@ -36,7 +36,8 @@ class TempFile {
   std::string path_;
 };
 
-std::unique_ptr<Backend> open_backend(const std::string& path, bool threads, bool read_only = false) {
+std::unique_ptr<Backend> open_backend(const std::string& path, bool threads,
+                                      bool read_only = false) {
   auto image = FileImage::open(path, read_only, 512);
   REQUIRE_MESSAGE(image.has_value(), (image ? "" : image.error()));
   if (threads) return make_thread_backend(std::move(*image), 3);
@@ -121,8 +122,8 @@ TEST_CASE("A file behind io_uring and behind threads: what is written is read, h
     auto again = transfer(Kind::read, 1 << 20, bytes);
     CHECK(run(*backend, again) == 0);
     for (std::size_t i = 0; i < bytes.size(); ++i) {
-      const bool zero = (i >= 512 && i < 1536) || (i >= 8192 && i < 16384) ||
-                        (i >= 32768 && i < 49152);
+      const bool zero =
+          (i >= 512 && i < 1536) || (i >= 8192 && i < 16384) || (i >= 32768 && i < 49152);
       if (bytes[i] != (zero ? std::byte{0} : wanted[i])) {
         FAIL("byte " << i);
       }

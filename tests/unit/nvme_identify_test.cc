@@ -1,6 +1,6 @@
-#include <doctest/doctest.h>
-
 #include <string>
+
+#include <doctest/doctest.h>
 
 #include "tests/unit/nvme_guest.h"
 
@@ -40,15 +40,15 @@ TEST_CASE("NVMe 1.4 §5.15.2.2 Identify Controller") {
   const auto data = guest.data();
   CHECK(text(data.subspan(4, 20)) == "S1                  ");
   CHECK(text(data.subspan(64, 8)) == "1.2     ");
-  CHECK(get<u8>(data, 77) == 8);            // MDTS: 1 MiB
-  CHECK(get<u32>(data, 80) == 0x10400);     // VER equals VS
-  CHECK(get<u16>(data, 256) == 2);          // OACS: Format NVM only
+  CHECK(get<u8>(data, 77) == 8);         // MDTS: 1 MiB
+  CHECK(get<u32>(data, 80) == 0x10400);  // VER equals VS
+  CHECK(get<u16>(data, 256) == 2);       // OACS: Format NVM only
   CHECK(get<u8>(data, 512) == 0x66);
   CHECK(get<u8>(data, 513) == 0x44);
-  CHECK(get<u32>(data, 516) == 2);          // NN
+  CHECK(get<u32>(data, 516) == 2);            // NN
   CHECK((get<u16>(data, 520) & 0xd) == 0xd);  // compare, dataset management, write zeroes
-  CHECK((get<u8>(data, 525) & 1) == 0);     // no volatile cache in memory
-  CHECK(get<u32>(data, 536) != 0);          // SGLs
+  CHECK((get<u8>(data, 525) & 1) == 0);       // no volatile cache in memory
+  CHECK(get<u32>(data, 536) != 0);            // SGLs
   CHECK(text(data.subspan(768, 12)) == "nqn.2014-08.");
 }
 
@@ -60,7 +60,7 @@ TEST_CASE("NVMe 1.4 §5.15.2.1 Identify Namespace: sizes in blocks, formats, wri
   CHECK(get<u8>(guest.data(), 25) == 1);  // two formats
   CHECK(get<u8>(guest.data(), 26) == 0);
   CHECK(get<u8>(guest.data(), 99) == 0);
-  CHECK((get<u8>(guest.data(), 33) & 7) == 1);             // deallocated blocks read zeros
+  CHECK((get<u8>(guest.data(), 33) & 7) == 1);                    // deallocated blocks read zeros
   CHECK((get<u32>(guest.data(), 128) & 0xff'ffff) == 9u << 16);   // no metadata, 512
   CHECK((get<u32>(guest.data(), 132) & 0xff'ffff) == 12u << 16);  // no metadata, 4096
   REQUIRE(guest.run(0, ask(0, 2)).status == Status::success);

@@ -1,6 +1,6 @@
-#include <doctest/doctest.h>
-
 #include <cerrno>
+
+#include <doctest/doctest.h>
 
 #include "tests/unit/nvme_guest.h"
 #include "tests/unit/nvme_held_backend.h"
@@ -86,7 +86,8 @@ TEST_CASE("NVMe 1.4 §6.9 and §6.15 what is written is read, in both block size
   }
 }
 
-TEST_CASE("NVMe 1.4 §6.8 and §6.15.1 Flush reaches the media; FUA and a disabled cache write through") {
+TEST_CASE(
+    "NVMe 1.4 §6.8 and §6.15.1 Flush reaches the media; FUA and a disabled cache write through") {
   Disk disk;
   CHECK(disk.run(Driver::io(IoOpcode::write, 1, 0, 1)) == Status::success);
   CHECK(disk.run(with_dw12(Driver::io(IoOpcode::write, 1, 0, 1), kFua)) == Status::success);
@@ -107,8 +108,8 @@ TEST_CASE("NVMe 1.4 §6.8 and §6.15.1 Flush reaches the media; FUA and a disabl
   CHECK(disk.run(Driver::io(IoOpcode::write_zeroes, 1, 0, 1)) == Status::success);
   const DatasetRange range{0, 8, 0};
   CHECK(disk.run(dataset({&range, 1}, *disk.guest)) == Status::success);
-  CHECK(disk.backend->kinds == std::vector{Kind::write, Kind::write_zeroes, Kind::flush,
-                                           Kind::discard, Kind::flush});
+  CHECK(disk.backend->kinds ==
+        std::vector{Kind::write, Kind::write_zeroes, Kind::flush, Kind::discard, Kind::flush});
 }
 
 TEST_CASE("NVMe 1.4 §6.6 Compare tells equal from different, and changes nothing") {
@@ -163,59 +164,61 @@ TEST_CASE("Bad fields of each I/O command: their status, and no block changes") 
   std::vector<Case> cases;
   for (const IoOpcode opcode : {IoOpcode::read, IoOpcode::write, IoOpcode::compare}) {
     const Command good = Driver::io(opcode, 1, 0, 8);
-    cases.push_back({"namespace 0", with(good, [](Command& c) { c.nsid = 0; }),
-                     Status::invalid_namespace});
-    cases.push_back({"namespace 2", with(good, [](Command& c) { c.nsid = 2; }),
-                     Status::invalid_namespace});
+    cases.push_back(
+        {"namespace 0", with(good, [](Command& c) { c.nsid = 0; }), Status::invalid_namespace});
+    cases.push_back(
+        {"namespace 2", with(good, [](Command& c) { c.nsid = 2; }), Status::invalid_namespace});
     cases.push_back({"all namespaces", with(good, [](Command& c) { c.nsid = ~0u; }),
                      Status::invalid_namespace});
-    cases.push_back({"first block past the end", Driver::io(opcode, 1, end, 1),
-                     Status::lba_out_of_range});
-    cases.push_back({"last block past the end", Driver::io(opcode, 1, end - 1, 2),
-                     Status::lba_out_of_range});
+    cases.push_back(
+        {"first block past the end", Driver::io(opcode, 1, end, 1), Status::lba_out_of_range});
+    cases.push_back(
+        {"last block past the end", Driver::io(opcode, 1, end - 1, 2), Status::lba_out_of_range});
     cases.push_back({"sum wraps", Driver::io(opcode, 1, ~u64{0}, 2), Status::lba_out_of_range});
     cases.push_back({"above MDTS", Driver::io(opcode, 1, 0, 2049), Status::invalid_field});
     cases.push_back({"65536 blocks", Driver::io(opcode, 1, 0, 65536), Status::invalid_field});
-    cases.push_back({"fused first", with(good, [](Command& c) { c.flags = 1; }),
-                     Status::invalid_field});
-    cases.push_back({"fused second", with(good, [](Command& c) { c.flags = 2; }),
-                     Status::invalid_field});
-    cases.push_back({"PSDT 3", with(good, [](Command& c) { c.flags = 0xc0; }),
-                     Status::invalid_field});
-    cases.push_back({"PRP1 odd", with(good, [](Command& c) { c.pointer1 += 1; }),
+    cases.push_back(
+        {"fused first", with(good, [](Command& c) { c.flags = 1; }), Status::invalid_field});
+    cases.push_back(
+        {"fused second", with(good, [](Command& c) { c.flags = 2; }), Status::invalid_field});
+    cases.push_back(
+        {"PSDT 3", with(good, [](Command& c) { c.flags = 0xc0; }), Status::invalid_field});
+    cases.push_back(
+        {"PRP1 odd", with(good, [](Command& c) { c.pointer1 += 1; }), Status::prp_offset_invalid});
+    cases.push_back({"PRP2 with an offset",
+                     with(Driver::io(opcode, 1, 0, 16), [](Command& c) { c.pointer2 += 512; }),
                      Status::prp_offset_invalid});
-    cases.push_back({"PRP2 with an offset", with(Driver::io(opcode, 1, 0, 16),
-                                                 [](Command& c) { c.pointer2 += 512; }),
+    cases.push_back({"list odd",
+                     with(Driver::io(opcode, 1, 0, 64), [](Command& c) { c.pointer2 += 4; }),
                      Status::prp_offset_invalid});
-    cases.push_back({"list odd", with(Driver::io(opcode, 1, 0, 64),
-                                      [](Command& c) { c.pointer2 += 4; }),
-                     Status::prp_offset_invalid});
-    cases.push_back({"list nowhere", with(Driver::io(opcode, 1, 0, 64),
-                                          [](Command& c) { c.pointer2 = 0x1000; }),
+    cases.push_back({"list nowhere",
+                     with(Driver::io(opcode, 1, 0, 64), [](Command& c) { c.pointer2 = 0x1000; }),
                      Status::data_transfer_error});
     if (opcode == IoOpcode::read) continue;
     cases.push_back({"data nowhere", with(good, [](Command& c) { c.pointer1 = 0x1000; }),
                      Status::data_transfer_error});
   }
   const Command write = Driver::io(IoOpcode::write, 1, 0, 8);
-  cases.push_back({"directive", with(write, [](Command& c) { c.dw12 |= 1u << 20; }),
-                   Status::invalid_field});
+  cases.push_back(
+      {"directive", with(write, [](Command& c) { c.dw12 |= 1u << 20; }), Status::invalid_field});
   const Command zeroes = Driver::io(IoOpcode::write_zeroes, 1, 0, 8);
   cases.push_back({"zeroes: namespace", with(zeroes, [](Command& c) { c.nsid = 9; }),
                    Status::invalid_namespace});
   cases.push_back({"zeroes: range", Driver::io(IoOpcode::write_zeroes, 1, end - 7, 8),
                    Status::lba_out_of_range});
-  cases.push_back({"zeroes: fused", with(zeroes, [](Command& c) { c.flags = 1; }),
+  cases.push_back(
+      {"zeroes: fused", with(zeroes, [](Command& c) { c.flags = 1; }), Status::invalid_field});
+  cases.push_back(
+      {"flush: namespace 0", Driver::io(IoOpcode::flush, 0, 0, 1), Status::invalid_namespace});
+  cases.push_back(
+      {"flush: namespace 2", Driver::io(IoOpcode::flush, 2, 0, 1), Status::invalid_namespace});
+  cases.push_back({"flush: fused",
+                   with(Driver::io(IoOpcode::flush, 1, 0, 1), [](Command& c) { c.flags = 1; }),
                    Status::invalid_field});
-  cases.push_back({"flush: namespace 0", Driver::io(IoOpcode::flush, 0, 0, 1),
-                   Status::invalid_namespace});
-  cases.push_back({"flush: namespace 2", Driver::io(IoOpcode::flush, 2, 0, 1),
-                   Status::invalid_namespace});
-  cases.push_back({"flush: fused", with(Driver::io(IoOpcode::flush, 1, 0, 1),
-                                        [](Command& c) { c.flags = 1; }),
-                   Status::invalid_field});
-  for (const int opcode : {0x03, 0x04, 0x06, 0x07, 0x0a, 0x0c, 0x0d, 0x11, 0x15, 0x7f, 0x80, 0xff}) {
-    cases.push_back({"no such command", with(write, [&](Command& c) { c.opcode = static_cast<u8>(opcode); }),
+  for (const int opcode :
+       {0x03, 0x04, 0x06, 0x07, 0x0a, 0x0c, 0x0d, 0x11, 0x15, 0x7f, 0x80, 0xff}) {
+    cases.push_back({"no such command",
+                     with(write, [&](Command& c) { c.opcode = static_cast<u8>(opcode); }),
                      Status::invalid_opcode});
   }
   for (const Case& c : cases) {

@@ -5,9 +5,12 @@
 namespace outboard::nvme::test {
 namespace {
 
-Driver disk() { return Driver(one(memory_namespace(1 << 20))); }
+Driver disk() {
+  return Driver(one(memory_namespace(1 << 20)));
+}
 
-Command log(u32 id, u32 bytes, u64 offset = 0, bool retain = false, u32 nsid = kBroadcastNamespace) {
+Command log(u32 id, u32 bytes, u64 offset = 0, bool retain = false,
+            u32 nsid = kBroadcastNamespace) {
   Command command = Driver::admin(AdminOpcode::get_log_page);
   command.nsid = nsid;
   command.dw10 = (bytes / 4 - 1) << 16 | (retain ? 1u << 15 : 0) | id;
@@ -189,9 +192,9 @@ TEST_CASE("NVMe 1.4 §5.2 doorbell errors are told by an event") {
   guest.enable();
   REQUIRE(guest.create_pair(1, 8) == Status::success);
   for (const auto& [offset, value, info] :
-       {std::tuple{8u, 8u, u32{kEventInvalidDoorbellValue}},         // SQ 1 tail: size 8
-        std::tuple{12u, 1u, u32{kEventInvalidDoorbellValue}},        // CQ 1 head: nothing posted
-        std::tuple{8u * 9, 1u, u32{kEventInvalidDoorbell}}}) {       // SQ 9
+       {std::tuple{8u, 8u, u32{kEventInvalidDoorbellValue}},    // SQ 1 tail: size 8
+        std::tuple{12u, 1u, u32{kEventInvalidDoorbellValue}},   // CQ 1 head: nothing posted
+        std::tuple{8u * 9, 1u, u32{kEventInvalidDoorbell}}}) {  // SQ 9
     guest.push(0, Driver::admin(AdminOpcode::async_event_request));
     guest.ring(0);
     guest.turn_until_quiet();

@@ -20,8 +20,8 @@ struct Expectation {
   u16 id = 0;
   Status status = Status::success;
   bool status_known = true;
-  u64 slot = 0;                        // base of its data, 0: none
-  std::vector<std::byte> slot_after;   // what the slot must then hold
+  u64 slot = 0;                       // base of its data, 0: none
+  std::vector<std::byte> slot_after;  // what the slot must then hold
 };
 
 class Model {
@@ -51,9 +51,27 @@ class Model {
     bool bucket = false;
   };
   enum class Fault {
-    none, nsid, range, wrap, size, fuse, psdt, opcode, read_only, directive,
-    first_odd, second_offset, list_odd, list_nowhere, entry_offset, data_nowhere,
-    sgl_type, sgl_segment, sgl_short, sgl_nested, sgl_nowhere
+    none,
+    nsid,
+    range,
+    wrap,
+    size,
+    fuse,
+    psdt,
+    opcode,
+    read_only,
+    directive,
+    first_odd,
+    second_offset,
+    list_odd,
+    list_nowhere,
+    entry_offset,
+    data_nowhere,
+    sgl_type,
+    sgl_segment,
+    sgl_short,
+    sgl_nested,
+    sgl_nowhere
   };
 
   std::vector<Part> point(Command& command, u32 length, bool to_guest, Fault& fault, u64 slot,

@@ -1,8 +1,8 @@
-#include <doctest/doctest.h>
-
 #include <chrono>
 #include <cstdlib>
 #include <numeric>
+
+#include <doctest/doctest.h>
 
 #include "tests/unit/nvme_random_model.h"
 
@@ -101,7 +101,9 @@ std::vector<Model::Part> Model::point_sgl(Command& command, u32 length, bool to_
   }
   std::vector<SglDescriptor> list;
   for (const Part& part : parts) {
-    list.push_back({part.bucket ? random_() : part.address, part.length, {},
+    list.push_back({part.bucket ? random_() : part.address,
+                    part.length,
+                    {},
                     static_cast<u8>(part.bucket ? 0x10 : 0x00)});
     if (one_in(8)) list.push_back({random_(), 0, {}, 0x00});  // an empty block
   }
@@ -170,8 +172,8 @@ Command Model::io(u32 index, Expectation& expect) {
   const bool writes = opcode == IoOpcode::write || opcode == IoOpcode::write_zeroes ||
                       opcode == IoOpcode::dataset_management;
   while (writes && disks[nsid - 1].read_only) nsid = static_cast<u32>(1 + below(disks.size()));
-  const bool moves = opcode == IoOpcode::read || opcode == IoOpcode::write ||
-                     opcode == IoOpcode::compare;
+  const bool moves =
+      opcode == IoOpcode::read || opcode == IoOpcode::write || opcode == IoOpcode::compare;
   Disk* disk = &disks[nsid - 1];
   const u64 all = disk->bytes.size() >> disk->shift;
   const u32 most = moves ? (24u << 10) >> disk->shift : static_cast<u32>(all);
@@ -251,7 +253,9 @@ Command Model::io(u32 index, Expectation& expect) {
   }
   if (opcode == IoOpcode::write_zeroes) {
     if (one_in(2)) command.dw12 |= 1u << 25;
-    if (!doomed) std::fill_n(disk->bytes.begin() + static_cast<long>(start << disk->shift), length, std::byte{0});
+    if (!doomed)
+      std::fill_n(disk->bytes.begin() + static_cast<long>(start << disk->shift), length,
+                  std::byte{0});
     return command;
   }
   if (opcode == IoOpcode::dataset_management) {
@@ -295,8 +299,8 @@ Command Model::io(u32 index, Expectation& expect) {
   const auto parts = point(command, static_cast<u32>(length), opcode == IoOpcode::read,
                            pointer_fault, slot, lists, pointer_status);
   if (!doomed) status = pointer_status;
-  const auto in_disk = std::span(disk->bytes).subspan((doomed ? 0 : start) << disk->shift,
-                                                      doomed ? 0 : length);
+  const auto in_disk =
+      std::span(disk->bytes).subspan((doomed ? 0 : start) << disk->shift, doomed ? 0 : length);
   if (!doomed && opcode == IoOpcode::compare && status == Status::success) {
     // Half of them equal, half with one byte changed.
     const bool equal = one_in(2);
@@ -461,8 +465,8 @@ class Run {
       case 2:
         command = Driver::admin(AdminOpcode::delete_io_cq);
         command.dw10 = static_cast<u32>(model.below(4));
-        wanted = command.dw10 == 0 ? Status::invalid_queue_identifier
-                                   : Status::invalid_queue_deletion;
+        wanted =
+            command.dw10 == 0 ? Status::invalid_queue_identifier : Status::invalid_queue_deletion;
         break;
       case 3:
         command = Driver::admin(AdminOpcode::create_io_sq);

@@ -5,7 +5,9 @@
 namespace outboard::nvme::test {
 namespace {
 
-Driver disk(u64 size = 1 << 20) { return Driver(one(memory_namespace(size))); }
+Driver disk(u64 size = 1 << 20) {
+  return Driver(one(memory_namespace(size)));
+}
 
 }  // namespace
 
@@ -33,7 +35,8 @@ TEST_CASE("Registers answer reads of every width and alignment alike") {
   }
 }
 
-TEST_CASE("NVMe 1.4 §3.1.5 CC.EN: RDY follows it in both directions; queues go, AQA, ASQ, ACQ stay") {
+TEST_CASE(
+    "NVMe 1.4 §3.1.5 CC.EN: RDY follows it in both directions; queues go, AQA, ASQ, ACQ stay") {
   Driver guest = disk();
   CHECK(guest.read32(reg::csts) == 0);
   guest.enable();

@@ -146,8 +146,8 @@ std::vector<Request*> AdminCommands::take_waiting() {
 }
 
 Status AdminCommands::to_guest(Request& request, std::span<const std::byte> data) {
-  const Status status = request.data.resolve(request.command, data.size(), core_.page_size,
-                                             Access::write, core_.dma);
+  const Status status =
+      request.data.resolve(request.command, data.size(), core_.page_size, Access::write, core_.dma);
   if (status != Status::success) return status;
   return request.data.scatter(data, core_.dma) ? Status::success : Status::data_transfer_error;
 }
@@ -189,8 +189,7 @@ Status AdminCommands::set_features(Request& request, u32& dw0) {
     if (!request.data.gather(data, core_.dma)) return Status::data_transfer_error;
   }
   const u8 before = core_.logs.critical_warning();
-  const Status status =
-      core_.features.set(request.command, core_.queues.any_io_queue(), data, dw0);
+  const Status status = core_.features.set(request.command, core_.queues.any_io_queue(), data, dw0);
   const u8 warning = core_.logs.critical_warning();
   if ((warning & ~before & core_.state.features.async_events & 2) != 0) {
     core_.events.notify(EventType::smart, kEventTemperature, LogId::smart);

@@ -49,8 +49,8 @@ Request* AsyncEvents::next() {
   std::erase_if(events_, [&](const Event& other) { return other.type == event.type; });
   Request* request = waiting_.front();
   waiting_.erase(waiting_.begin());
-  request->dw0 = static_cast<u32>(event.type) | u32{event.info} << 8 |
-                 static_cast<u32>(event.log) << 16;
+  request->dw0 =
+      static_cast<u32>(event.type) | u32{event.info} << 8 | static_cast<u32>(event.log) << 16;
   return request;
 }
 

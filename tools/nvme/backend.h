@@ -2,10 +2,10 @@
 // reaps and waits.
 #pragma once
 
-#include <sys/uio.h>
-
 #include <cstddef>
 #include <vector>
+
+#include <sys/uio.h>
 
 #include "tools/nvme/spec.h"
 
@@ -32,11 +32,11 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual u64 size() const = 0;                   // bytes
-  virtual const char* describe() const = 0;       // "io_uring, O_DIRECT", for one line of a log
-  virtual bool volatile_cache() const = 0;        // a completed write may need a flush to last
-  virtual u32 memory_alignment() const = 0;       // of every part's address and length, bytes
-  virtual u64 allocated() const = 0;              // bytes in use, at most size()
+  virtual u64 size() const = 0;              // bytes
+  virtual const char* describe() const = 0;  // "io_uring, O_DIRECT", for one line of a log
+  virtual bool volatile_cache() const = 0;   // a completed write may need a flush to last
+  virtual u32 memory_alignment() const = 0;  // of every part's address and length, bytes
+  virtual u64 allocated() const = 0;         // bytes in use, at most size()
 
   // The smallest unit of later requests; called with none in flight. 512 or 4096.
   virtual void set_block_size(u32 bytes) = 0;

@@ -9,8 +9,8 @@ namespace {
 
 // §3.1.1: queues of 1024 entries, contiguous; ready within 10 s; NVM command set; pages of 4 KiB
 // to 64 KiB; doorbell stride 4.
-constexpr u64 kCapabilities = u64{kMaxQueueEntries - 1} | u64{1} << 16 | u64{20} << 24 |
-                              u64{1} << 37 | u64{4} << 52;
+constexpr u64 kCapabilities =
+    u64{kMaxQueueEntries - 1} | u64{1} << 16 | u64{20} << 24 | u64{1} << 37 | u64{4} << 52;
 
 constexpr u32 kCcWritable = 0x00ff'fff1;
 
@@ -125,8 +125,8 @@ void Controller::write_register(u64 offset, u32 value) {
   ++core_.counters.doorbell_writes;
   if (!active() || discarding_) return;
   const u16 queue = static_cast<u16>(index / 2);
-  const bool live = queue < kMaxQueues && (index % 2 == 0 ? core_.queues.sq(queue).live
-                                                          : core_.queues.cq(queue).live);
+  const bool live = queue < kMaxQueues &&
+                    (index % 2 == 0 ? core_.queues.sq(queue).live : core_.queues.cq(queue).live);
   if (!live) {
     core_.events.notify(EventType::error, kEventInvalidDoorbell, LogId::error);
     return;
@@ -205,7 +205,9 @@ void Controller::begin_shutdown() {
 }
 
 // The host broke what no status can tell: it must reset the controller.
-void Controller::fatal() { core_.state.registers.csts |= kCstsFatal; }
+void Controller::fatal() {
+  core_.state.registers.csts |= kCstsFatal;
+}
 
 void Controller::reset() {
   const bool enabled = (core_.state.registers.cc & kCcEnable) != 0;
@@ -420,8 +422,8 @@ void Controller::finish(Request& request, Status status, u32 dw0) {
   ++(request.sq == 0 ? core_.counters.admin : core_.counters.io)[request.command.opcode];
   if (status != Status::success && status != Status::abort_requested) {
     ++core_.counters.errors;
-    const bool has_lba = request.sq != 0 &&
-                         request.command.opcode != static_cast<u8>(IoOpcode::dataset_management);
+    const bool has_lba =
+        request.sq != 0 && request.command.opcode != static_cast<u8>(IoOpcode::dataset_management);
     const u64 lba = has_lba ? u64{request.command.dw11} << 32 | request.command.dw10 : 0;
     core_.logs.add_error(request.sq, request.command, status_field(status), lba);
   }

@@ -88,11 +88,11 @@ class Controller final : private Engine {
   std::vector<std::unique_ptr<Request>> requests_;
   std::vector<Request*> free_;
   std::vector<BackendRequest*> done_;
-  std::vector<bool> submitted_;       // by namespace: kick() is due
-  std::vector<u32> in_backend_;       // by namespace: requests the backend has
-  u32 backend_requests_ = 0;          // their sum
-  u32 next_sq_ = 0;                   // where the next turn starts: no queue is always first
-  bool discarding_ = false;           // CC.EN went to 0; what finishes is dropped
+  std::vector<bool> submitted_;  // by namespace: kick() is due
+  std::vector<u32> in_backend_;  // by namespace: requests the backend has
+  u32 backend_requests_ = 0;     // their sum
+  u32 next_sq_ = 0;              // where the next turn starts: no queue is always first
+  bool discarding_ = false;      // CC.EN went to 0; what finishes is dropped
   bool draining_ = false;
   Request* paused_format_ = nullptr;  // finished a step while draining
   bool shutting_down_ = false;

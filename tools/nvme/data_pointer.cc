@@ -12,7 +12,8 @@ void DataPointer::add(u64 address, u32 length, Access towards, GuestDma& dma) {
     Piece& last = pieces.back();
     const bool adjacent = !last.bucket && last.address + last.length == address &&
                           u64{last.length} + length <= 0xffff'ffff;
-    if (adjacent && (last.host == nullptr ? host.empty() : last.host + last.length == host.data())) {
+    if (adjacent &&
+        (last.host == nullptr ? host.empty() : last.host + last.length == host.data())) {
       last.length += length;
       return;
     }

@@ -1,11 +1,11 @@
 #include "tools/nvme/doorbells.h"
 
+#include <cerrno>
+#include <cstring>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 
 namespace outboard::nvme {
 

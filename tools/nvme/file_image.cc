@@ -1,14 +1,14 @@
 #include "tools/nvme/file_image.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 
 #include "tools/nvme/aligned_buffer.h"
 
@@ -72,11 +72,11 @@ tl::expected<std::unique_ptr<FileImage>, std::string> FileImage::open(const std:
   }
   if (size % block_size != 0) {
     const u64 rounded = (size / block_size + 1) * block_size;
-    return tl::unexpected("image '" + path + "' has " + std::to_string(size) +
-                          " bytes, which is no multiple of the block size " +
-                          std::to_string(block_size) + "; enlarge it with: truncate -s " +
-                          std::to_string(rounded) + " '" + path + "'" +
-                          (block_size == 4096 && size % 512 == 0 ? ", or use --block-size 512" : ""));
+    return tl::unexpected(
+        "image '" + path + "' has " + std::to_string(size) +
+        " bytes, which is no multiple of the block size " + std::to_string(block_size) +
+        "; enlarge it with: truncate -s " + std::to_string(rounded) + " '" + path + "'" +
+        (block_size == 4096 && size % 512 == 0 ? ", or use --block-size 512" : ""));
   }
   image->size_ = size;
   image->probe_direct(path);
@@ -84,7 +84,9 @@ tl::expected<std::unique_ptr<FileImage>, std::string> FileImage::open(const std:
   return image;
 }
 
-FileImage::~FileImage() { close(fd_); }
+FileImage::~FileImage() {
+  close(fd_);
+}
 
 void FileImage::probe_direct(const std::string& path) {
   const int flags = fcntl(fd_, F_GETFL) & ~O_NONBLOCK;
@@ -107,7 +109,8 @@ void FileImage::probe_direct(const std::string& path) {
   // An older kernel does not tell: try.
   AlignedBuffer buffer;
   for (const u32 size : {512u, 4096u}) {
-    if (size_ >= size && pread(fd_, buffer.acquire(size).data(), size, 0) == static_cast<ssize_t>(size)) {
+    if (size_ >= size &&
+        pread(fd_, buffer.acquire(size).data(), size, 0) == static_cast<ssize_t>(size)) {
       memory_alignment_ = offset_alignment_ = size;
       return;
     }

@@ -1,11 +1,11 @@
 #include "tools/nvme/file_step.h"
 
-#include <fcntl.h>
-#include <linux/falloc.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
+
+#include <fcntl.h>
+#include <linux/falloc.h>
 
 namespace outboard::nvme {
 namespace {

@@ -7,7 +7,9 @@
 namespace outboard::nvme {
 namespace {
 
-u32 block_shift(const Command& command) { return (command.dw10 & 0xf) == 1 ? 12 : 9; }
+u32 block_shift(const Command& command) {
+  return (command.dw10 & 0xf) == 1 ? 12 : 9;
+}
 
 }  // namespace
 

@@ -21,13 +21,13 @@ struct Identity {
   std::string firmware;                       // at most 8
   u16 vendor = 0;
   u16 subsystem_vendor = 0;
-  u8 mdts_shift = 8;     // largest transfer, 4 KiB << n
+  u8 mdts_shift = 8;  // largest transfer, 4 KiB << n
   u8 error_entries = 64;
-  u8 async_events = 4;   // outstanding Asynchronous Event Requests
+  u8 async_events = 4;  // outstanding Asynchronous Event Requests
 };
 
 inline constexpr u16 kControllerId = 0;
-inline constexpr u32 kFormats = 2;  // index 0: 512-byte blocks, 1: 4096
+inline constexpr u32 kFormats = 2;                // index 0: 512-byte blocks, 1: 4096
 inline constexpr u16 kTemperature = 298;          // kelvin: there is no sensor
 inline constexpr u16 kWarningTemperature = 343;   // WCTEMP
 inline constexpr u16 kCriticalTemperature = 353;  // CCTEMP

@@ -9,13 +9,17 @@ namespace {
 using Kind = BackendRequest::Kind;
 using Step = Request::Step;
 
-constexpr u32 kForceUnitAccess = 1u << 30;  // dword 12 of read, write, compare, write zeroes
-constexpr u32 kDeallocate = 1u << 25;       // DEAC, dword 12 of write zeroes
-constexpr u32 kDatasetDeallocate = 1u << 2; // AD, dword 11 of dataset management
-constexpr std::size_t kMaxParts = 1000;     // below IOV_MAX
+constexpr u32 kForceUnitAccess = 1u << 30;   // dword 12 of read, write, compare, write zeroes
+constexpr u32 kDeallocate = 1u << 25;        // DEAC, dword 12 of write zeroes
+constexpr u32 kDatasetDeallocate = 1u << 2;  // AD, dword 11 of dataset management
+constexpr std::size_t kMaxParts = 1000;      // below IOV_MAX
 
-u64 start_block(const Command& command) { return u64{command.dw11} << 32 | command.dw10; }
-u64 block_count(const Command& command) { return (command.dw12 & 0xffff) + 1u; }
+u64 start_block(const Command& command) {
+  return u64{command.dw11} << 32 | command.dw10;
+}
+u64 block_count(const Command& command) {
+  return (command.dw12 & 0xffff) + 1u;
+}
 
 bool forced(const Request& request) {
   return (request.command.dw12 & kForceUnitAccess) != 0;
@@ -131,11 +135,11 @@ Status IoCommands::begin_transfer(Request& request, Namespace& ns) {
   // Straight to or from guest memory when the backend can, else through a buffer of our own. A
   // comparison needs one in any case.
   const u32 misaligned = ns.backend->memory_alignment() - 1;
-  bool direct = request.data.direct && opcode != IoOpcode::compare &&
-                request.data.pieces.size() <= kMaxParts;
+  bool direct =
+      request.data.direct && opcode != IoOpcode::compare && request.data.pieces.size() <= kMaxParts;
   for (const Piece& piece : request.data.pieces) {
-    direct = direct && ((reinterpret_cast<std::uintptr_t>(piece.host) | piece.length) &
-                        misaligned) == 0;
+    direct =
+        direct && ((reinterpret_cast<std::uintptr_t>(piece.host) | piece.length) & misaligned) == 0;
   }
   request.bounced = !direct;
   if (!direct) {
@@ -199,8 +203,8 @@ Status IoCommands::begin_dataset(Request& request, Namespace& ns) {
   const u32 count = (command.dw10 & 0xff) + 1;
   request.ranges.resize(count);
   const auto bytes = std::as_writable_bytes(std::span(request.ranges));
-  if (const Status s = request.data.resolve(command, bytes.size(), core_.page_size, Access::read,
-                                            core_.dma);
+  if (const Status s =
+          request.data.resolve(command, bytes.size(), core_.page_size, Access::read, core_.dma);
       s != Status::success) {
     return s;
   }

@@ -8,7 +8,9 @@ LogPages::LogPages(const Identity& identity, const Counters& counters,
                    const FeatureValues& features)
     : identity_(identity), counters_(counters), features_(features) {}
 
-void LogPages::reset() { errors_.clear(); }
+void LogPages::reset() {
+  errors_.clear();
+}
 
 void LogPages::add_error(u16 sq, const Command& command, u16 status_field, u64 lba) {
   if (errors_.size() == identity_.error_entries) errors_.pop_back();
@@ -16,8 +18,8 @@ void LogPages::add_error(u16 sq, const Command& command, u16 status_field, u64 l
 }
 
 u8 LogPages::critical_warning() const {
-  const bool temperature = kTemperature >= features_.over_temperature ||
-                           kTemperature <= features_.under_temperature;
+  const bool temperature =
+      kTemperature >= features_.over_temperature || kTemperature <= features_.under_temperature;
   return temperature ? 1u << 1 : 0;
 }
 
@@ -55,8 +57,8 @@ std::vector<std::byte> LogPages::smart() const {
   constexpr u64 kUnit = 512 * 1000;
   const auto rounded_up = [](u64 bytes) { return (bytes + kUnit - 1) / kUnit; };
   const auto count = [&](IoOpcode opcode) { return counters_.io[static_cast<u8>(opcode)]; };
-  const auto hours = std::chrono::duration_cast<std::chrono::hours>(
-      std::chrono::steady_clock::now() - started_);
+  const auto hours =
+      std::chrono::duration_cast<std::chrono::hours>(std::chrono::steady_clock::now() - started_);
   std::vector<std::byte> data(512);
   put<u8>(data, 0, critical_warning());
   put<u16>(data, 1, kTemperature);

@@ -15,18 +15,18 @@ namespace outboard::nvme {
 struct Counters {
   std::array<u64, 256> admin{};  // completed, by opcode
   std::array<u64, 256> io{};
-  u64 errors = 0;          // completions with a status other than success
-  u64 bytes_read = 0;      // by the host, from namespaces
+  u64 errors = 0;      // completions with a status other than success
+  u64 bytes_read = 0;  // by the host, from namespaces
   u64 bytes_written = 0;
   u64 media_errors = 0;
-  u64 enables = 0;         // CC.EN 0 to 1
-  u64 disables = 0;        // CC.EN 1 to 0
-  u64 device_resets = 0;   // DEVICE_RESET, function-level reset
-  u64 shutdowns = 0;       // orderly ones
-  u64 interrupts = 0;      // messages and pin assertions
-  u64 doorbell_polls = 0;  // turns that looked at the doorbells
-  u64 doorbell_writes = 0; // trapped
-  u64 bounced = 0;         // transfers that could not go straight to guest memory
+  u64 enables = 0;          // CC.EN 0 to 1
+  u64 disables = 0;         // CC.EN 1 to 0
+  u64 device_resets = 0;    // DEVICE_RESET, function-level reset
+  u64 shutdowns = 0;        // orderly ones
+  u64 interrupts = 0;       // messages and pin assertions
+  u64 doorbell_polls = 0;   // turns that looked at the doorbells
+  u64 doorbell_writes = 0;  // trapped
+  u64 bounced = 0;          // transfers that could not go straight to guest memory
 };
 
 class LogPages {

@@ -1,13 +1,13 @@
 // outboard-nvme: an NVMe controller as a vfio-user server.
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <exception>
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "tools/nvme/backends.h"
 #include "tools/nvme/options.h"
@@ -18,7 +18,9 @@
 namespace outboard::nvme {
 namespace {
 
-void say(const std::string& line) { std::fprintf(stderr, "outboard-nvme: %s\n", line.c_str()); }
+void say(const std::string& line) {
+  std::fprintf(stderr, "outboard-nvme: %s\n", line.c_str());
+}
 
 vfio_user::UniqueFd signals() {
   sigset_t set;

@@ -1,9 +1,9 @@
 #include "tools/nvme/memory_backend.h"
 
-#include <sys/mman.h>
-
 #include <cerrno>
 #include <cstring>
+
+#include <sys/mman.h>
 
 namespace outboard::nvme {
 
@@ -17,7 +17,9 @@ tl::expected<std::unique_ptr<MemoryBackend>, std::string> MemoryBackend::create(
   return std::unique_ptr<MemoryBackend>(new MemoryBackend(static_cast<std::byte*>(base), size));
 }
 
-MemoryBackend::~MemoryBackend() { munmap(base_, size_); }
+MemoryBackend::~MemoryBackend() {
+  munmap(base_, size_);
+}
 
 int MemoryBackend::run(const BackendRequest& request) {
   if (request.kind == BackendRequest::Kind::flush) return 0;

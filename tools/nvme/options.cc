@@ -1,9 +1,9 @@
 #include "tools/nvme/options.h"
 
-#include <CLI/CLI.hpp>
-
 #include <charconv>
 #include <iostream>
+
+#include <CLI/CLI.hpp>
 
 namespace outboard::nvme {
 namespace {
@@ -174,7 +174,8 @@ std::variant<Options, int> parse_options(int argc, char** argv) {
   app.add_flag("--threads", options.threads, "Threads instead of io_uring for files");
   app.add_flag("--stats", options.stats, "One line of JSON on stderr at the end");
   app.add_flag("--once", options.once, "End when the first client has left");
-  app.add_option("--ready-fd", options.ready_fd, "Write one byte there when listening, and close it")
+  app.add_option("--ready-fd", options.ready_fd,
+                 "Write one byte there when listening, and close it")
       ->check(CLI::NonNegativeNumber)
       ->type_name("FD");
 

@@ -24,7 +24,7 @@ struct Options {
   std::vector<NamespaceOptions> namespaces;
   u16 queues = kMaxIoQueues;
   DoorbellMode doorbells = DoorbellMode::page;
-  std::string serial;  // empty: derived from what is served
+  std::string serial;    // empty: derived from what is served
   bool threads = false;  // no io_uring
   bool stats = false;
   bool once = false;

@@ -1,13 +1,13 @@
 #include "tools/nvme/published_socket.h"
 
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <utility>
+
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "vfio_user/transport.h"
 

@@ -10,11 +10,8 @@ Queues::Queues(ControllerState& state, Doorbells& doorbells, GuestDma& dma)
     : state_(state), doorbells_(doorbells), dma_(dma) {}
 
 void Queues::create_cq(u16 id, u64 base, u32 entries, u16 vector, bool interrupts) {
-  state_.cq[id] = {.base = base,
-                   .entries = entries,
-                   .vector = vector,
-                   .interrupts = interrupts,
-                   .live = true};
+  state_.cq[id] = {
+      .base = base, .entries = entries, .vector = vector, .interrupts = interrupts, .live = true};
   cqs_[id] = Cq{};
   doorbells_.clear_cq(id);
   highest_cq_ = std::max(highest_cq_, id);
@@ -116,7 +113,8 @@ Queues::Fetched Queues::fetch(u16 id, Command& command, bool& conflict) {
   Sq& sq = sqs_[id];
   if (state.head == sq.tail) return Fetched::none;
   if (sq.host == nullptr) {
-    const auto host = dma_.translate(state.base, u64{state.entries} * sizeof(Command), Access::read);
+    const auto host =
+        dma_.translate(state.base, u64{state.entries} * sizeof(Command), Access::read);
     if (!host.empty()) sq.host = host.data();
   }
   const u64 offset = u64{state.head} * sizeof(Command);

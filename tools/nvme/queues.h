@@ -67,8 +67,8 @@ class Queues {
  private:
   struct Sq {
     std::byte* host = nullptr;
-    u32 tail = 0;           // as last read and found valid
-    u32 rejected = ~0u;     // an invalid value already reported
+    u32 tail = 0;        // as last read and found valid
+    u32 rejected = ~0u;  // an invalid value already reported
     u32 outstanding = 0;
     std::unique_ptr<std::bitset<65536>> ids;
   };

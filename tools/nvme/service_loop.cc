@@ -1,11 +1,11 @@
 #include "tools/nvme/service_loop.h"
 
-#include <poll.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <vector>
+
+#include <poll.h>
 
 namespace outboard::nvme {
 

@@ -65,17 +65,17 @@ static_assert(sizeof(DatasetRange) == 16);
 
 // §3.1 Controller registers, offsets in BAR0.
 namespace reg {
-inline constexpr u64 cap = 0x00;         // capabilities
-inline constexpr u64 version = 0x08;     // VS
-inline constexpr u64 intms = 0x0c;       // interrupt mask set
-inline constexpr u64 intmc = 0x10;       // interrupt mask clear
-inline constexpr u64 cc = 0x14;          // controller configuration
-inline constexpr u64 csts = 0x1c;        // controller status
-inline constexpr u64 nssr = 0x20;        // NVM subsystem reset
-inline constexpr u64 aqa = 0x24;         // admin queue attributes
-inline constexpr u64 asq = 0x28;         // admin submission queue base
-inline constexpr u64 acq = 0x30;         // admin completion queue base
-inline constexpr u64 doorbells = 0x1000; // §3.1.24, stride 4
+inline constexpr u64 cap = 0x00;          // capabilities
+inline constexpr u64 version = 0x08;      // VS
+inline constexpr u64 intms = 0x0c;        // interrupt mask set
+inline constexpr u64 intmc = 0x10;        // interrupt mask clear
+inline constexpr u64 cc = 0x14;           // controller configuration
+inline constexpr u64 csts = 0x1c;         // controller status
+inline constexpr u64 nssr = 0x20;         // NVM subsystem reset
+inline constexpr u64 aqa = 0x24;          // admin queue attributes
+inline constexpr u64 asq = 0x28;          // admin submission queue base
+inline constexpr u64 acq = 0x30;          // admin completion queue base
+inline constexpr u64 doorbells = 0x1000;  // §3.1.24, stride 4
 }  // namespace reg
 
 inline constexpr u32 kVersion14 = 0x0001'0400;

@@ -10,9 +10,9 @@
 
 namespace outboard::nvme {
 
-inline constexpr u16 kMaxIoQueues = 64;            // pairs
+inline constexpr u16 kMaxIoQueues = 64;              // pairs
 inline constexpr u16 kMaxQueues = kMaxIoQueues + 1;  // with the admin queue, id 0
-inline constexpr u32 kMaxQueueEntries = 1024;      // CAP.MQES + 1, I/O queues
+inline constexpr u32 kMaxQueueEntries = 1024;        // CAP.MQES + 1, I/O queues
 inline constexpr u32 kMaxNamespaces = 32;
 
 struct Registers {
@@ -55,8 +55,8 @@ struct FeatureValues {
   u32 interrupt_coalescing = 0;
   std::array<bool, kMaxQueues> coalescing_off{};
   u32 write_atomicity = 0;
-  u32 async_events = 0xff;  // all SMART warnings
-  u64 timestamp = 0;        // ms, as set
+  u32 async_events = 0xff;   // all SMART warnings
+  u64 timestamp = 0;         // ms, as set
   u64 timestamp_set_at = 0;  // ms of the monotonic clock
   bool timestamp_by_host = false;
 };

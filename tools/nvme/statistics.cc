@@ -5,29 +5,46 @@ namespace {
 
 const char* admin_name(std::size_t opcode) {
   switch (static_cast<AdminOpcode>(opcode)) {
-    case AdminOpcode::delete_io_sq: return "delete_io_sq";
-    case AdminOpcode::create_io_sq: return "create_io_sq";
-    case AdminOpcode::get_log_page: return "get_log_page";
-    case AdminOpcode::delete_io_cq: return "delete_io_cq";
-    case AdminOpcode::create_io_cq: return "create_io_cq";
-    case AdminOpcode::identify: return "identify";
-    case AdminOpcode::abort: return "abort";
-    case AdminOpcode::set_features: return "set_features";
-    case AdminOpcode::get_features: return "get_features";
-    case AdminOpcode::async_event_request: return "async_event_request";
-    case AdminOpcode::format_nvm: return "format_nvm";
+    case AdminOpcode::delete_io_sq:
+      return "delete_io_sq";
+    case AdminOpcode::create_io_sq:
+      return "create_io_sq";
+    case AdminOpcode::get_log_page:
+      return "get_log_page";
+    case AdminOpcode::delete_io_cq:
+      return "delete_io_cq";
+    case AdminOpcode::create_io_cq:
+      return "create_io_cq";
+    case AdminOpcode::identify:
+      return "identify";
+    case AdminOpcode::abort:
+      return "abort";
+    case AdminOpcode::set_features:
+      return "set_features";
+    case AdminOpcode::get_features:
+      return "get_features";
+    case AdminOpcode::async_event_request:
+      return "async_event_request";
+    case AdminOpcode::format_nvm:
+      return "format_nvm";
   }
   return nullptr;
 }
 
 const char* io_name(std::size_t opcode) {
   switch (static_cast<IoOpcode>(opcode)) {
-    case IoOpcode::flush: return "flush";
-    case IoOpcode::write: return "write";
-    case IoOpcode::read: return "read";
-    case IoOpcode::compare: return "compare";
-    case IoOpcode::write_zeroes: return "write_zeroes";
-    case IoOpcode::dataset_management: return "dataset_management";
+    case IoOpcode::flush:
+      return "flush";
+    case IoOpcode::write:
+      return "write";
+    case IoOpcode::read:
+      return "read";
+    case IoOpcode::compare:
+      return "compare";
+    case IoOpcode::write_zeroes:
+      return "write_zeroes";
+    case IoOpcode::dataset_management:
+      return "dataset_management";
   }
   return nullptr;
 }
@@ -98,8 +115,9 @@ std::string statistics_json(const Counters& counters,
   json.number("connections", connection.connections);
   json.number("refused_connections", connection.refused);
   json.number("dropped_connections", connection.dropped);
-  json.number("resets", connection.commands[static_cast<std::size_t>(
-                            vfio_user::wire::Command::device_reset)]);
+  json.number(
+      "resets",
+      connection.commands[static_cast<std::size_t>(vfio_user::wire::Command::device_reset)]);
   json.number("error_replies", connection.error_replies);
   json.number("dma_messages", connection.dma_messages);
   u64 messages = 0;

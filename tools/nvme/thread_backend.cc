@@ -1,14 +1,14 @@
-#include <fcntl.h>
-#include <sys/eventfd.h>
-#include <sys/uio.h>
-#include <poll.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
 #include <thread>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "tools/nvme/file_backends.h"
 #include "tools/nvme/file_step.h"

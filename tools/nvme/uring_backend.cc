@@ -1,8 +1,8 @@
-#include <liburing.h>
-
 #include <cerrno>
 #include <cstring>
 #include <deque>
+
+#include <liburing.h>
 
 #include "tools/nvme/file_backends.h"
 #include "tools/nvme/file_step.h"

@@ -90,14 +90,18 @@ void VfioDevice::reset_function() {
   pin_ = pin_told_ = false;
 }
 
-void VfioDevice::reset() { reset_function(); }
+void VfioDevice::reset() {
+  reset_function();
+}
 
 void VfioDevice::disconnected() {
   reset_function();
   client_left_ = true;
 }
 
-void VfioDevice::dma_mapped(const vfio_user::ServerWindow&) { controller_.before_window_change(); }
+void VfioDevice::dma_mapped(const vfio_user::ServerWindow&) {
+  controller_.before_window_change();
+}
 
 void VfioDevice::dma_unmapping(const vfio_user::ServerWindow&) {
   controller_.before_window_change();

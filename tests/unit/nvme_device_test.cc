@@ -1,0 +1,441 @@
+// The device as a client of the socket sees it: a real connection, the project's own client, the
+// program's event loop in a thread.
+#include <atomic>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include <doctest/doctest.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/unit/nvme_guest.h"
+#include "tools/nvme/published_socket.h"
+#include "tools/nvme/service_loop.h"
+#include "vfio_user/client.h"
+
+namespace outboard::nvme::test {
+namespace {
+
+using vfio_user::Client;
+using vfio_user::DmaWindow;
+using vfio_user::UniqueFd;
+
+constexpr u64 kGuestSize = 4 << 20;
+
+struct Memory {
+  Memory() : fd(memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
+    REQUIRE(ftruncate(fd.get(), kGuestSize) == 0);
+    void* base = mmap(nullptr, kGuestSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    REQUIRE(base != MAP_FAILED);
+    bytes = {static_cast<std::byte*>(base), kGuestSize};
+  }
+  ~Memory() { munmap(bytes.data(), bytes.size()); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  UniqueFd fd;
+  std::span<std::byte> bytes;
+};
+
+std::string socket_path() {
+  static std::atomic<int> number = 0;
+  const char* base = std::getenv("TMPDIR");
+  return std::string(base != nullptr ? base : "/tmp") + "/nvme-device-test." +
+         std::to_string(getpid()) + "." + std::to_string(number++);
+}
+
+// The program without its command line.
+class Program {
+ public:
+  explicit Program(DoorbellMode mode) : path(socket_path()), stop_(eventfd(0, EFD_CLOEXEC)) {
+    thread_ = std::thread([this, mode] {
+      std::vector<Namespace> all = one(memory_namespace(1 << 20));
+      VfioDevice device({}, std::move(all), std::move(*Doorbells::create()), mode);
+      auto socket = PublishedSocket::create(path);
+      if (!socket) return;
+      auto server = vfio_user::Server::listen(socket->take_fd(), device);
+      if (!server) return;
+      device.serve_through(server->get());
+      eventfd_write(ready_.get(), 1);
+      failed = !run_service(**server, device, stop_.get(), LoopOptions{});
+      counters = device.controller().counters();
+    });
+    eventfd_t value;
+    REQUIRE(eventfd_read(ready_.get(), &value) == 0);
+  }
+  ~Program() { end(); }
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  void end() {
+    if (!thread_.joinable()) return;
+    eventfd_write(stop_.get(), 1);
+    thread_.join();
+  }
+
+  const std::string path;
+  bool failed = false;
+  Counters counters;
+
+ private:
+  UniqueFd stop_;
+  UniqueFd ready_{eventfd(0, EFD_CLOEXEC)};
+  std::thread thread_;
+};
+
+// A driver on the far side of the socket.
+class Guest {
+ public:
+  explicit Guest(const std::string& path, bool message_window = false) {
+    auto connected = Client::connect(path);
+    REQUIRE_MESSAGE(connected.has_value(), (connected ? "" : connected.error().message));
+    client = std::move(*connected);
+    const DmaWindow window{.address = 0x10'0000,
+                           .size = kGuestSize,
+                           .fd = message_window ? -1 : memory.fd.get(),
+                           .host = memory.bytes};
+    auto attached = client->attach({&window, 1});
+    REQUIRE_MESSAGE(attached.has_value(), (attached ? "" : attached.error().message));
+    device = std::move(*attached);
+    for (UniqueFd& vector : vectors) vector.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (device.regions[0].mappable) {
+      void* page =
+          mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, device.regions[0].area_fd(0),
+               static_cast<off_t>(device.regions[0].file_offset + 0x1000));
+      REQUIRE(page != MAP_FAILED);
+      doorbells = static_cast<u32*>(page);
+    }
+  }
+  ~Guest() {
+    if (doorbells != nullptr) munmap(doorbells, 4096);
+  }
+  Guest(const Guest&) = delete;
+  Guest& operator=(const Guest&) = delete;
+
+  u32 read32(u64 offset, u32 region = 0) {
+    u32 value = 0;
+    const auto done =
+        client->region_read(region, offset, std::as_writable_bytes(std::span(&value, 1)));
+    REQUIRE(done.has_value());
+    return value;
+  }
+  void write32(u64 offset, u32 value, u32 region = 0) {
+    REQUIRE(client->region_write(region, offset, std::as_bytes(std::span(&value, 1))).has_value());
+  }
+  void write16(u64 offset, u16 value, u32 region = 7) {
+    REQUIRE(client->region_write(region, offset, std::as_bytes(std::span(&value, 1))).has_value());
+  }
+  void arm_msix() {
+    const int fds[] = {vectors[0].get(), vectors[1].get()};
+    REQUIRE(client->arm_irqs(2, 0, fds).has_value());
+    write16(0x52, 0x8000);
+  }
+  void enable() {
+    tail = head = 0;
+    phase = 1;
+    std::memset(memory.bytes.data(), 0, 0x4000);
+    write32(reg::aqa, 15u << 16 | 15);
+    write32(reg::asq, 0x10'0000);
+    write32(reg::asq + 4, 0);
+    write32(reg::acq, 0x10'1000);
+    write32(reg::acq + 4, 0);
+    write32(reg::cc, 6u << 16 | 4u << 20 | 1);
+    REQUIRE(read32(reg::csts) == kCstsReady);
+  }
+  void ring(u32 index, u32 value) {
+    if (doorbells != nullptr) {
+      std::atomic_ref<u32>(doorbells[index]).store(value);
+    } else {
+      write32(reg::doorbells + 4 * index, value);
+    }
+  }
+  void push_identify() {
+    Command command = Driver::admin(AdminOpcode::identify);
+    command.id = static_cast<u16>(tail + 100);
+    command.dw10 = 1;
+    command.pointer1 = 0x10'2000;
+    std::memcpy(memory.bytes.data() + 64 * tail, &command, 64);
+    tail = (tail + 1) % 16;
+    ring(0, tail);
+  }
+  // Waits by polling the completion entry, as a polled driver does; serves the server's messages.
+  bool completed(int tries = 5000) {
+    for (; tries > 0; --tries) {
+      client->service();
+      const auto* entry = memory.bytes.data() + 0x1000 + 16 * head;
+      u32 last;
+      last =
+          std::atomic_ref<u32>(*reinterpret_cast<u32*>(const_cast<std::byte*>(entry) + 12)).load();
+      if ((last >> 16 & 1) == phase) {
+        head = (head + 1) % 16;
+        if (head == 0) phase ^= 1;
+        ring(1, head);
+        return (last >> 17 & 0x7ff) == 0;
+      }
+      const timespec pause{0, 1'000'000};
+      nanosleep(&pause, nullptr);
+    }
+    return false;
+  }
+  bool signalled(int fd, int milliseconds = 5000) {
+    pollfd event{fd, POLLIN, 0};
+    if (poll(&event, 1, milliseconds) != 1) return false;
+    eventfd_t value;
+    return eventfd_read(fd, &value) == 0;
+  }
+
+  Memory memory;
+  std::unique_ptr<Client> client;
+  vfio_user::DeviceDescription device;
+  std::array<UniqueFd, 2> vectors;
+  u32* doorbells = nullptr;
+  u32 tail = 0, head = 0, phase = 1;
+};
+
+}  // namespace
+
+TEST_CASE("The configuration space is that of an NVMe endpoint with PM, MSI-X and PCIe") {
+  ConfigSpace config(65);
+  std::array<std::byte, 256> bytes;
+  config.read(0, bytes);
+  CHECK((get<u32>(bytes, 0x08) >> 8) == 0x010802);
+  CHECK((get<u16>(bytes, 0x06) & 0x10) != 0);
+  std::vector<u8> capabilities;
+  for (u8 at = get<u8>(bytes, 0x34); at != 0; at = get<u8>(bytes, at + 1u)) {
+    capabilities.push_back(get<u8>(bytes, at));
+    REQUIRE(capabilities.size() < 10);
+  }
+  CHECK(capabilities == std::vector<u8>{0x01, 0x11, 0x10});
+  CHECK((get<u16>(bytes, 0x52) & 0x7ff) == 64);
+  // BAR0 is 16 KiB, 64 bits; BAR4 8 KiB, 32 bits (PCI 3.0 §6.2.5.1).
+  const u32 ones = ~u32{0};
+  for (const auto& [offset, size] :
+       {std::pair{0x10u, 0xffff'c004u}, std::pair{0x14u, ~0u}, std::pair{0x18u, 0u},
+        std::pair{0x20u, 0xffff'e000u}, std::pair{0x24u, 0u}, std::pair{0x30u, 0u}}) {
+    CHECK_FALSE(config.write(offset, std::as_bytes(std::span(&ones, 1))));
+    config.read(0, bytes);
+    CHECK(get<u32>(bytes, offset) == size);
+  }
+  // Identity, capability headers and whatever is not named do not change.
+  std::array<std::byte, 4096> before;
+  config.reset();
+  config.read(0, before);
+  std::array<std::byte, 4096> all;
+  all.fill(std::byte{0xff});
+  CHECK(config.write(0, all));  // a function-level reset was among it
+  config.read(0, all);
+  for (const std::size_t offset : {0x00u, 0x08u, 0x2cu, 0x34u, 0x40u, 0x50u, 0x54u, 0x60u, 0x64u}) {
+    CHECK(std::memcmp(all.data() + offset, before.data() + offset, 2) == 0);
+  }
+  CHECK((get<u16>(all, 0x68) & 0x8000) == 0);  // the bit reads as zero
+}
+
+TEST_CASE("A client attaches, enables, sends a command and is interrupted; page and trap") {
+  for (const DoorbellMode mode : {DoorbellMode::page, DoorbellMode::trap}) {
+    INFO("trap " << (mode == DoorbellMode::trap));
+    Program program(mode);
+    {
+      Guest guest(program.path);
+      CHECK(guest.device.regions[0].size == kBar0Size);
+      CHECK(guest.device.regions[0].mappable == (mode == DoorbellMode::page));
+      CHECK(guest.device.regions[4].size == kMsixBarSize);
+      CHECK(guest.device.irqs[0].count == 1);
+      CHECK(guest.device.irqs[2].count == 65);
+      CHECK(guest.device.resettable);
+      guest.arm_msix();
+      guest.enable();
+      for (int i = 0; i < 40; ++i) {  // twice around the rings
+        guest.push_identify();
+        REQUIRE(guest.completed());
+      }
+      CHECK(guest.signalled(guest.vectors[0].get()));
+      CHECK(get<u32>(guest.memory.bytes, 0x2000 + 80) == 0x10400);
+    }
+    program.end();
+    CHECK_FALSE(program.failed);
+    CHECK(program.counters.admin[6] == 40);
+    CHECK(program.counters.device_resets > 0);  // the client left
+    struct stat status {};
+    CHECK(stat(program.path.c_str(), &status) != 0);  // the socket is gone
+  }
+}
+
+TEST_CASE("Guest memory without an fd is reached by messages") {
+  Program program(DoorbellMode::trap);
+  Guest guest(program.path, true);
+  guest.arm_msix();
+  guest.enable();
+  for (int i = 0; i < 20; ++i) {
+    guest.push_identify();
+    REQUIRE(guest.completed());
+  }
+  CHECK(get<u32>(guest.memory.bytes, 0x2000 + 80) == 0x10400);
+}
+
+TEST_CASE("PCI 3.0 §2.2.6 the pin is level-triggered: raised again after unmask until consumed") {
+  Program program(DoorbellMode::page);
+  Guest guest(program.path);
+  UniqueFd pin(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  const int fd = pin.get();
+  REQUIRE(guest.client->arm_irqs(0, 0, {&fd, 1}).has_value());
+  guest.enable();
+  guest.push_identify();
+  REQUIRE(guest.signalled(fd));
+  CHECK_FALSE(guest.signalled(fd, 20));
+  CHECK((guest.read32(0x04, 7) >> 19 & 1) == 1);  // STATUS: interrupt pending
+  REQUIRE(guest.client->unmask_irqs(0, 0, 1).has_value());
+  REQUIRE(guest.signalled(fd));  // the entry is still unread
+  REQUIRE(guest.completed());    // now it is read, and the doorbell rung
+  REQUIRE(guest.client->unmask_irqs(0, 0, 1).has_value());
+  CHECK_FALSE(guest.signalled(fd, 20));
+  CHECK((guest.read32(0x04, 7) >> 19 & 1) == 0);
+  // COMMAND.INTx disable holds it back, and lets go of it.
+  guest.write16(0x04, 1u << 10);
+  guest.push_identify();
+  CHECK_FALSE(guest.signalled(fd, 50));
+  guest.write16(0x04, 0);
+  CHECK(guest.signalled(fd));
+}
+
+TEST_CASE("A vector raised before the client has armed it is pending, and delivered when it is") {
+  Program program(DoorbellMode::page);
+  Guest guest(program.path);
+  guest.write16(0x52, 0x8000);  // MSI-X enabled, no eventfd yet
+  guest.enable();
+  guest.push_identify();
+  REQUIRE(guest.completed());
+  for (int i = 0; i < 5000 && guest.read32(kMsixPbaOffset, 4) == 0; ++i) {
+  }
+  CHECK(guest.read32(kMsixPbaOffset, 4) == 1);
+  guest.arm_msix();
+  CHECK(guest.signalled(guest.vectors[0].get()));
+  CHECK(guest.read32(kMsixPbaOffset, 4) == 0);
+  // The table keeps what is written, the pending bits do not.
+  guest.write32(0x10, 0xfee0'0000, 4);
+  CHECK(guest.read32(0x10, 4) == 0xfee0'0000);
+  guest.write32(kMsixPbaOffset, ~0u, 4);
+  CHECK(guest.read32(kMsixPbaOffset, 4) == 0);
+}
+
+TEST_CASE("DEVICE_RESET and a function-level reset end in the state of power-on") {
+  for (const bool function : {false, true}) {
+    INFO("FLR " << function);
+    Program program(DoorbellMode::page);
+    Guest guest(program.path);
+    guest.arm_msix();
+    for (int round = 0; round < 3; ++round) {
+      guest.enable();
+      guest.push_identify();
+      REQUIRE(guest.completed());
+      if (function) {
+        guest.write16(0x68, 0x8000);
+      } else {
+        REQUIRE(guest.client->reset().has_value());
+      }
+      CHECK(guest.read32(reg::csts) == 0);
+      CHECK(guest.read32(reg::cc) == 0);
+      CHECK((guest.read32(0x50, 7) >> 31) == 0);  // MSI-X disabled again
+      CHECK(guest.doorbells[0] == 0);
+      guest.write16(0x52, 0x8000);
+    }
+  }
+}
+
+TEST_CASE("A window that is taken back is not touched again; without it the controller says so") {
+  Program program(DoorbellMode::page);
+  Guest guest(program.path);
+  guest.arm_msix();
+  guest.enable();
+  guest.push_identify();
+  REQUIRE(guest.completed());
+  REQUIRE(guest.client->dma_unmap(0x10'0000, kGuestSize).has_value());
+  std::memset(guest.memory.bytes.data(), 0x5a, 0x8000);
+  guest.ring(0, 5);
+  for (int i = 0; i < 5000 && (guest.read32(reg::csts) & kCstsFatal) == 0; ++i) {
+  }
+  CHECK((guest.read32(reg::csts) & kCstsFatal) != 0);
+  for (std::size_t i = 0; i < 0x8000; ++i) {
+    if (guest.memory.bytes[i] != std::byte{0x5a}) FAIL("written at " << i);
+  }
+}
+
+TEST_CASE("One client at a time; the next finds a fresh controller") {
+  Program program(DoorbellMode::page);
+  {
+    Guest first(program.path);
+    first.arm_msix();
+    first.enable();
+    CHECK_FALSE(Client::connect(program.path).has_value());
+    first.push_identify();
+    CHECK(first.completed());
+  }
+  // The server notices that the first is gone on its own time.
+  for (int i = 0; i < 200; ++i) {
+    if (Client::connect(program.path).has_value()) break;
+    const timespec pause{0, 5'000'000};
+    nanosleep(&pause, nullptr);
+  }
+  const timespec pause{0, 20'000'000};
+  nanosleep(&pause, nullptr);
+  Guest second(program.path);
+  CHECK(second.read32(reg::cc) == 0);
+  CHECK(second.read32(reg::csts) == 0);
+  second.arm_msix();
+  second.enable();
+  second.push_identify();
+  CHECK(second.completed());
+}
+
+TEST_CASE("An idle server uses nearly no processor time, in either mode") {
+  for (const DoorbellMode mode : {DoorbellMode::page, DoorbellMode::trap}) {
+    INFO("trap " << (mode == DoorbellMode::trap));
+    Program program(mode);
+    Guest guest(program.path);
+    guest.arm_msix();
+    guest.enable();
+    guest.push_identify();
+    REQUIRE(guest.completed());
+    const timespec settle{0, 50'000'000};
+    nanosleep(&settle, nullptr);
+    timespec before{};
+    timespec after{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+    const timespec second{0, 500'000'000};
+    nanosleep(&second, nullptr);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+    const double used = static_cast<double>(after.tv_sec - before.tv_sec) +
+                        static_cast<double>(after.tv_nsec - before.tv_nsec) / 1e9;
+    MESSAGE("CPU seconds in half a second idle: " << used);
+    CHECK(used < 0.1);  // generous: sanitizers and a loaded machine
+    // And it still answers at once.
+    guest.push_identify();
+    CHECK(guest.completed());
+  }
+}
+
+TEST_CASE("The socket appears whole, replaces a dead one, and refuses what is in the way") {
+  const std::string path = socket_path();
+  {
+    auto first = PublishedSocket::create(path);
+    REQUIRE(first.has_value());
+    auto second = PublishedSocket::create(path);
+    REQUIRE_FALSE(second.has_value());
+    CHECK(second.error().message.find(path) != std::string::npos);
+  }
+  CHECK(access(path.c_str(), F_OK) != 0);
+  FILE* file = std::fopen(path.c_str(), "w");
+  REQUIRE(file != nullptr);
+  std::fclose(file);
+  CHECK_FALSE(PublishedSocket::create(path).has_value());
+  unlink(path.c_str());
+  const auto missing = PublishedSocket::create("/nonexistent/s");
+  REQUIRE_FALSE(missing.has_value());
+  CHECK(missing.error().message.find("'/nonexistent/s'") != std::string::npos);
+  CHECK_FALSE(PublishedSocket::create(std::string(200, 'x')).has_value());
+}
+
+}  // namespace outboard::nvme::test
