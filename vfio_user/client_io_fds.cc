@@ -91,6 +91,12 @@ Result<std::vector<IoFd>> Client::Impl::region_io_fds(std::uint32_t region) {
     }
     auto entries = parse_region_io_fds_reply(reply->payload);
     if (!entries) return explain(entries.error(), what);
+    if (entries->entries.size() != entries->fixed.count) {
+      return explain({Error::Kind::invalid, EINVAL,
+                      "the reply counts " + std::to_string(entries->fixed.count) +
+                          " entries and has " + std::to_string(entries->entries.size())},
+                     what);
+    }
     parsed = std::move(*entries);
     break;
   }

@@ -59,6 +59,7 @@ bool Peer::read_exactly(std::span<std::byte> into, std::vector<UniqueFd>& first,
 }
 
 std::optional<Incoming> Peer::next(std::chrono::milliseconds patience) {
+  if (!socket_) return std::nullopt;  // poll() would wait for a closed one
   const auto deadline = Clock::now() + patience;
   Incoming message;
   auto header = std::as_writable_bytes(std::span(&message.header, 1));

@@ -1,0 +1,190 @@
+// CONFORMANCE D: GET_REGION_IO_FDS.
+#include <string>
+
+#include <sys/eventfd.h>
+
+#include "tests/protocol/check.h"
+#include "tests/protocol/scripted_server.h"
+
+namespace outboard::protocol_test {
+namespace {
+
+using Kind = Error::Kind;
+using vfio_user::IoFd;
+
+constexpr std::uint32_t kHead = sizeof(wire::RegionIoFds);
+
+UniqueFd event() {
+  return UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+// What the client makes of this reply for BAR0 (4 KiB).
+Result<std::vector<IoFd>> offered(const Bytes& payload, const std::vector<int>& fds,
+                                  Script script = {}) {
+  script.on[Command::device_get_region_io_fds] = [&](Peer& peer, Incoming& m) {
+    const auto ask = m.as<wire::RegionIoFds>();
+    CHECK(m.payload.size() == kHead);
+    CHECK(ask.argsz >= kHead + 48);
+    CHECK(ask.count == 0);
+    peer.reply(m.header, payload, fds);
+  };
+  ScriptedServer server(script);
+  auto client = attached(server, quick_options(10s));
+  auto result = client->region_io_fds(0);
+  CHECK(client->alive());
+  return result;
+}
+
+Bytes narrow(const std::vector<wire::IoFdEntry>& entries) {
+  const auto count = static_cast<std::uint32_t>(entries.size());
+  Bytes bytes = bytes_of(wire::RegionIoFds{kHead + count * 40, 0, 0, count});
+  for (const auto& entry : entries) bytes = std::move(bytes) + bytes_of(entry);
+  return bytes;
+}
+
+Bytes wide(const std::vector<wire::WideIoFdEntry>& entries) {
+  const auto count = static_cast<std::uint32_t>(entries.size());
+  Bytes bytes = bytes_of(wire::RegionIoFds{kHead + count * 48, 0, 0, count});
+  for (const auto& entry : entries) bytes = std::move(bytes) + bytes_of(entry);
+  return bytes;
+}
+
+TEST_CASE("C61 entries of 40 and of 48 bytes are both understood, with datamatch and PIO") {
+  const Steady steady;
+  const UniqueFd a = event();
+  const UniqueFd b = event();
+  for (const bool is_wide : {false, true}) {
+    CAPTURE(is_wide);
+    const Bytes reply = is_wide
+                            ? wide({{0x10, 4, 1, 0, 1, 0, 0, 0x1234}, {0x20, 0, 0, 0, 2, 0, 0, 0}})
+                            : narrow({{0x10, 4, 1, 0, 1, 0, 0x1234}, {0x20, 0, 0, 0, 2, 0, 0}});
+    const auto ranges = offered(reply, {a.get(), b.get()});
+    REQUIRE(ranges);
+    REQUIRE(ranges->size() == 2);
+    const IoFd& first = (*ranges)[0];
+    CHECK(first.offset == 0x10);
+    CHECK(first.size == 4);
+    CHECK(first.datamatch == 0x1234);
+    CHECK_FALSE(first.pio);
+    CHECK(::eventfd_write(first.fd.get(), 3) == 0);
+    eventfd_t value = 0;
+    CHECK(::eventfd_read(b.get(), &value) == 0);
+    CHECK(value == 3);
+    const IoFd& second = (*ranges)[1];
+    CHECK(second.size == 0);
+    CHECK(second.pio);
+    CHECK_FALSE(second.datamatch);
+  }
+}
+
+TEST_CASE("C61 two entries may share a descriptor, and each has one of its own afterwards") {
+  const Steady steady;
+  const UniqueFd fd = event();
+  const auto ranges = offered(narrow({{0, 4, 0, 0, 1, 0, 1}, {0, 4, 0, 0, 1, 0, 2}}), {fd.get()});
+  REQUIRE(ranges);
+  REQUIRE(ranges->size() == 2);
+  CHECK((*ranges)[0].fd.get() != (*ranges)[1].fd.get());
+}
+
+TEST_CASE(
+    "C61 a count without entries, an odd stride, a wrong index, size or count is an error and no "
+    "more") {
+  const Steady steady;
+  const UniqueFd fd = event();
+  const std::vector<int> one = {fd.get()};
+  CHECK_FALSE(offered(bytes_of(wire::RegionIoFds{kHead, 0, 0, 3}), one));
+  CHECK_FALSE(offered(bytes_of(wire::RegionIoFds{kHead + 40, 0, 0, 1}), one));
+  CHECK_FALSE(offered(bytes_of(wire::RegionIoFds{kHead + 40, 0, 0, 1u << 31}) + Bytes(40), one));
+  CHECK_FALSE(offered(bytes_of(wire::RegionIoFds{kHead + 44, 0, 0, 1}) + Bytes(44), one));
+  CHECK_FALSE(offered(narrow({{0, 4, 1, 0, 0, 0, 0}}), one));
+  CHECK_FALSE(offered(narrow({{0, 4, 0xffffffff, 0, 0, 0, 0}}), one));
+  CHECK_FALSE(offered(narrow({{0, 4, 0, 0, 0, 0, 0}}), {}));
+  CHECK_FALSE(offered(narrow({{0, 3, 0, 0, 0, 0, 0}}), one));
+  CHECK_FALSE(offered(narrow({{0, 16, 0, 0, 0, 0, 0}}), one));
+}
+
+TEST_CASE(
+    "C61 ioregionfds, shadow ioeventfds and unknown types are left out: no stock kernel takes "
+    "them") {
+  const Steady steady;
+  const UniqueFd fd = event();
+  const auto ranges = offered(narrow({{0, 4, 0, 1, 0, 0, 0},
+                                      {8, 4, 0, 2, 0, 0, 0},
+                                      {16, 4, 0, 7, 0, 0, 0},
+                                      {24, 4, 0, 0, 0, 0, 0}}),
+                              {fd.get()});
+  REQUIRE(ranges);
+  REQUIRE(ranges->size() == 1);
+  CHECK((*ranges)[0].offset == 24);
+}
+
+TEST_CASE("C62 a server that does not know the command, or has nothing to offer, offers nothing") {
+  const Steady steady;
+  for (const int code : {EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP}) {
+    Script script;
+    script.on[Command::device_get_region_io_fds] = [code](Peer& peer, Incoming& m) {
+      peer.error(m.header, code);
+    };
+    ScriptedServer server(script);
+    auto client = attached(server, quick_options());
+    CHECK(client->region_io_fds(0).value().empty());
+    CHECK(client->alive());
+    CHECK_FALSE(client->region_io_fds(9));
+  }
+  CHECK(offered(narrow({}), {}).value().empty());
+}
+
+TEST_CASE(
+    "C63 an entry outside the region or on another one is refused; on a mapped page it is left "
+    "out") {
+  const Steady steady;
+  const UniqueFd fd = event();
+  const std::vector<int> one = {fd.get()};
+  CHECK(offered(narrow({{4092, 4, 0, 0, 0, 0, 0}}), one).value().size() == 1);
+  CHECK_FALSE(offered(narrow({{4093, 4, 0, 0, 0, 0, 0}}), one));
+  CHECK_FALSE(offered(narrow({{4096, 0, 0, 0, 0, 0, 0}}), one));
+  CHECK_FALSE(offered(narrow({{~std::uint64_t{0}, 4, 0, 0, 0, 0, 0}}), one));
+  CHECK_FALSE(offered(narrow({{0, 4, 0, 0, 0, 0, 0}, {0, 4, 0, 0, 0, 0, 0}}), one));
+  CHECK_FALSE(offered(narrow({{0, 8, 0, 0, 0, 0, 0}, {4, 4, 0, 0, 0, 0, 0}}), one));
+  CHECK_FALSE(offered(narrow({{0, 4, 0, 0, 1, 0, 5}, {0, 4, 0, 0, 1, 0, 5}}), one));
+  CHECK_FALSE(offered(narrow({{0, 4, 0, 0, 1, 0, 5}, {0, 4, 0, 0, 0, 0, 6}}), one));
+  CHECK(offered(narrow({{0, 4, 0, 0, 1, 0, 5}, {0, 4, 0, 0, 1, 0, 6}}), one).value().size() == 2);
+
+  const UniqueFd file = memory_file(1 << 16);
+  Script pages;
+  pages.regions[0] = {7, 1 << 16, 0, sparse_tail({{4096, 4096}}), {file.get()}};
+  const auto ranges =
+      offered(narrow({{4096, 4, 0, 0, 0, 0, 0}, {8192, 4, 0, 0, 0, 0, 0}}), one, pages);
+  REQUIRE(ranges);
+  REQUIRE(ranges->size() == 1);
+  CHECK((*ranges)[0].offset == 8192);
+}
+
+TEST_CASE("a server with more entries than asked for is asked once more, with room for them") {
+  const Steady steady;
+  const UniqueFd fd = event();
+  std::vector<wire::WideIoFdEntry> entries;
+  for (std::uint64_t i = 0; i < 100; ++i) entries.push_back({i * 8, 4, 0, 0, 0, 0, 0, 0});
+  std::vector<std::uint32_t> asked;
+  Script script;
+  script.on[Command::device_get_region_io_fds] = [&](Peer& peer, Incoming& m) {
+    const auto ask = m.as<wire::RegionIoFds>();
+    asked.push_back(ask.argsz);
+    const Bytes all = wide(entries);
+    const int one = fd.get();
+    if (ask.argsz < all.size()) {
+      peer.reply(m.header,
+                 bytes_of(wire::RegionIoFds{static_cast<std::uint32_t>(all.size()), 0, 0, 100}));
+    } else {
+      peer.reply(m.header, all, {&one, 1});
+    }
+  };
+  ScriptedServer server(script);
+  auto client = attached(server, quick_options());
+  CHECK(client->region_io_fds(0).value().size() == 100);
+  CHECK(asked.size() == 2);
+  CHECK(asked[1] == kHead + 100 * 48);
+}
+
+}  // namespace
+}  // namespace outboard::protocol_test
