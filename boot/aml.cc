@@ -94,7 +94,8 @@ Bytes concat(std::initializer_list<Bytes> parts) {
 }
 
 void append(Bytes& to, std::span<const std::byte> part) {
-  to.insert(to.end(), part.begin(), part.end());
+  to.reserve(to.size() + part.size());
+  for (const std::byte byte : part) to.push_back(byte);
 }
 
 Bytes name_string(std::string_view path) {

@@ -1,7 +1,7 @@
 #include "boot/dsdt.h"
 
-#include <algorithm>
 #include <array>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -73,10 +73,8 @@ Bytes pci_host(const AcpiDescription& description) {
 // 3.2 §4.1.2). The ports of the power block are claimed with it.
 Bytes motherboard(const AcpiDescription& description) {
   using namespace aml;
-  std::vector<std::uint16_t> ports{description.sleep_control_port, description.sleep_status_port,
-                                   description.reset_port};
-  std::ranges::sort(ports);
-  ports.erase(std::ranges::unique(ports).begin(), ports.end());
+  const std::set<std::uint16_t> ports{description.sleep_control_port, description.sleep_status_port,
+                                      description.reset_port};
   std::vector<Bytes> resources{
       memory_fixed(description.ecam_base, kEcamPerBus * (description.last_bus + 1u))};
   for (const std::uint16_t port : ports) {
