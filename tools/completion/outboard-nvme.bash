@@ -1,0 +1,29 @@
+# bash completion for outboard-nvme
+_outboard_nvme() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+  case $previous in
+    --socket | --file)
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      compopt -o filenames
+      return
+      ;;
+    --doorbells)
+      mapfile -t COMPREPLY < <(compgen -W 'page trap' -- "$current")
+      return
+      ;;
+    --block-size)
+      mapfile -t COMPREPLY < <(compgen -W '512 4096' -- "$current")
+      return
+      ;;
+    --namespace)
+      mapfile -t COMPREPLY < <(compgen -W 'file= memory= null=' -- "$current")
+      compopt -o nospace
+      return
+      ;;
+    --memory | --null | --queues | --serial | --ready-fd) return ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W '--socket --file --memory --null --namespace --block-size
+    --read-only --queues --doorbells --serial --threads --stats --once --ready-fd --help
+    --version' -- "$current")
+}
+complete -F _outboard_nvme outboard-nvme
