@@ -92,6 +92,12 @@ class Guest {
  public:
   explicit Guest(const std::string& path, bool message_window = false) {
     auto connected = Client::connect(path);
+    // A server that has not noticed yet that its last client is gone closes the next at once.
+    for (int tries = 0; !connected && tries < 1000; ++tries) {
+      const timespec pause{0, 2'000'000};
+      nanosleep(&pause, nullptr);
+      connected = Client::connect(path);
+    }
     REQUIRE_MESSAGE(connected.has_value(), (connected ? "" : connected.error().message));
     client = std::move(*connected);
     const DmaWindow window{.address = 0x10'0000,
@@ -258,7 +264,6 @@ TEST_CASE("A client attaches, enables, sends a command and is interrupted; page 
     program.end();
     CHECK_FALSE(program.failed);
     CHECK(program.counters.admin[6] == 40);
-    CHECK(program.counters.device_resets > 0);  // the client left
     struct stat status {};
     CHECK(stat(program.path.c_str(), &status) != 0);  // the socket is gone
   }
@@ -373,14 +378,6 @@ TEST_CASE("One client at a time; the next finds a fresh controller") {
     first.push_identify();
     CHECK(first.completed());
   }
-  // The server notices that the first is gone on its own time.
-  for (int i = 0; i < 200; ++i) {
-    if (Client::connect(program.path).has_value()) break;
-    const timespec pause{0, 5'000'000};
-    nanosleep(&pause, nullptr);
-  }
-  const timespec pause{0, 20'000'000};
-  nanosleep(&pause, nullptr);
   Guest second(program.path);
   CHECK(second.read32(reg::cc) == 0);
   CHECK(second.read32(reg::csts) == 0);
@@ -414,6 +411,19 @@ TEST_CASE("An idle server uses nearly no processor time, in either mode") {
     // And it still answers at once.
     guest.push_identify();
     CHECK(guest.completed());
+  }
+}
+
+TEST_CASE("The program ends in order while a client is attached and busy") {
+  for (const DoorbellMode mode : {DoorbellMode::page, DoorbellMode::trap}) {
+    Program program(mode);
+    Guest guest(program.path);
+    guest.arm_msix();
+    guest.enable();
+    for (int i = 0; i < 5; ++i) guest.push_identify();
+    program.end();
+    CHECK_FALSE(program.failed);
+    CHECK_FALSE(guest.client->region_write(0, 0, std::array<std::byte, 4>{}).has_value());
   }
 }
 

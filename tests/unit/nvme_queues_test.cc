@@ -319,6 +319,18 @@ TEST_CASE("One turn does a bounded amount of work, and every queue has its share
   }
   guest.controller.turn();
   for (u16 id = 1; id <= 4; ++id) CHECK(guest.poll(id, false).size() == 64);
+  guest.turn_until_quiet();
+  for (u16 id = 1; id <= 4; ++id) guest.poll(id);
+  // Of the largest transfers fewer: 32 MiB in all.
+  for (int i = 0; i < 60; ++i) {
+    Command read = Driver::io(IoOpcode::read, 1, 0, 2048);
+    read.flags = 0x40;  // SGL: one block
+    read.pointer2 = 1 << 20;
+    guest.push(1, read);
+  }
+  guest.ring(1);
+  guest.controller.turn();
+  CHECK(guest.poll(1).size() == 32);
 }
 
 }  // namespace outboard::nvme::test

@@ -294,13 +294,16 @@ bool Controller::look_at_doorbells() {
 
 bool Controller::fetch() {
   bool any = false;
+  turn_bytes_ = 0;
   // Round robin (§4.13.1); a copy, since a command may create or delete queues.
   const std::vector<u16> order = core_.queues.live_sqs();
   const u32 burst = std::min(kFetchesPerTurn, 1u << (core_.state.features.arbitration & 7));
   ++next_sq_;
   for (std::size_t i = 0; i < order.size(); ++i) {
     const u16 id = order[(next_sq_ + i) % order.size()];
-    for (u32 n = 0; n < burst && core_.queues.ready(id) && !fatal_state(); ++n) {
+    for (u32 n = 0;
+         n < burst && turn_bytes_ < kBytesPerTurn && core_.queues.ready(id) && !fatal_state();
+         ++n) {
       const std::size_t reserve = id == 0 ? 0 : kAdminReserve;
       if (free_.size() + kRequests - requests_.size() <= reserve) break;
       if (free_.empty()) {
@@ -343,6 +346,9 @@ void Controller::execute(Request& request) {
 
 void Controller::start(Request& request, Namespace& ns) {
   request.error = 0;
+  const bool copies =
+      request.kind == BackendRequest::Kind::read || request.kind == BackendRequest::Kind::write;
+  if (copies) turn_bytes_ += request.length;
   const u32 index = index_of(core_.namespaces, ns);
   ++in_backend_[index];
   ++backend_requests_;

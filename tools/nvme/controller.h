@@ -55,6 +55,8 @@ class Controller final : private Engine {
   static constexpr u32 kRequests = 1024;      // in flight at most, all queues together
   static constexpr u32 kAdminReserve = 32;    // of which I/O queues may not take these
   static constexpr u32 kFetchesPerTurn = 64;  // of one queue
+  static constexpr u64 kBytesPerTurn = 32
+                                       << 20;  // fetching stops above; a backend in memory copies
 
   void finish(Request& request, Status status, u32 dw0) override;
   void start(Request& request, Namespace& ns) override;
@@ -91,6 +93,7 @@ class Controller final : private Engine {
   std::vector<bool> submitted_;  // by namespace: kick() is due
   std::vector<u32> in_backend_;  // by namespace: requests the backend has
   u32 backend_requests_ = 0;     // their sum
+  u64 turn_bytes_ = 0;           // begun in this turn
   u32 next_sq_ = 0;              // where the next turn starts: no queue is always first
   bool discarding_ = false;      // CC.EN went to 0; what finishes is dropped
   bool draining_ = false;

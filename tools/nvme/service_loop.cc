@@ -14,7 +14,9 @@ using std::chrono::nanoseconds;
 
 namespace {
 
-constexpr int kTurnsPerPoll = 16;  // between two looks at the file descriptors while busy
+// Between two looks at the file descriptors while busy, whichever comes first.
+constexpr int kTurnsPerPoll = 16;
+constexpr nanoseconds kTimePerPoll = std::chrono::milliseconds(1);
 
 int wait_for(std::vector<pollfd>& fds, const nanoseconds* limit) {
   if (limit == nullptr) return ppoll(fds.data(), fds.size(), nullptr, nullptr);
@@ -36,10 +38,14 @@ vfio_user::Result<void> run_service(vfio_user::Server& server, VfioDevice& devic
   nanoseconds interval = options.first_interval;
   while (true) {
     bool busy = false;
-    for (int i = 0; i < kTurnsPerPoll && controller.turn(); ++i) busy = true;
+    const auto begin = Clock::now();
+    auto now = begin;
+    for (int i = 0; i < kTurnsPerPoll && now - begin < kTimePerPoll && controller.turn(); ++i) {
+      busy = true;
+      now = Clock::now();
+    }
 
     const bool polling = device.must_poll();
-    const auto now = Clock::now();
     if (busy) {
       last_busy = now;
       interval = options.first_interval;
