@@ -56,10 +56,12 @@ struct ClientOptions {
   Timeouts timeouts;
   bool offer_twin_socket = true;
   Posting posted_writes = Posting::automatic;
-  std::uint32_t timeouts_until_dead = 3;  // in a row; a reply in time starts the count anew
+  // Deadlines that pass in a row, requests in flight together counted once; a reply in time starts the
+  // count anew.
+  std::uint32_t timeouts_until_dead = 3;
   Capabilities offered = default_offer();
 
-  // 16 fds a message, 1 MiB of data, WRITE_MULTI understood.
+  // As many fds as one message can carry (253), 1 MiB of data, WRITE_MULTI understood.
   static Capabilities default_offer();
 };
 

@@ -315,6 +315,7 @@ TEST_CASE("C88 replies have exactly the size that servers insist on, and echo ad
     if (count >= 4096) CHECK(read.payload[16 + 4095] == m.low.bytes[4095]);
     if (count == 8192) CHECK(read.payload.back() == m.high.bytes[4095]);
   }
+  m.client->close();  // joins the twin thread, which has written
   CHECK(m.low.bytes[0x10] == std::byte{5});
   CHECK(m.low.bytes[0x10 + 100] != std::byte{5});
 }

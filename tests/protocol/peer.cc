@@ -138,7 +138,13 @@ bool Peer::request(std::uint16_t id, Command command, const Bytes& payload,
 }
 
 void Peer::shut_down(int how) {
+  const std::lock_guard lock(*closing_);
   ::shutdown(socket_.get(), how);
+}
+
+void Peer::close() {
+  const std::lock_guard lock(*closing_);
+  socket_.reset();
 }
 
 }  // namespace outboard::protocol_test

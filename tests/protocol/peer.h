@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -79,13 +81,15 @@ class Peer final {
   // From now on replies and requests are dribbled.
   void be_slow() { slow_ = true; }
   [[nodiscard]] int fd() const { return socket_.get(); }
+  // As next(), send() and reply(), close() is for the thread that serves; shut_down() is for any.
   void shut_down(int how);
-  void close() { socket_.reset(); }
+  void close();
 
  private:
   bool read_exactly(std::span<std::byte> into, std::vector<UniqueFd>& first, std::size_t* stray,
                     std::chrono::steady_clock::time_point deadline);
 
+  std::unique_ptr<std::mutex> closing_ = std::make_unique<std::mutex>();
   UniqueFd socket_;
   bool slow_ = false;
 };

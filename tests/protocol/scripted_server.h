@@ -148,8 +148,8 @@ class Steady final {
   Steady& operator=(const Steady&) = delete;
 
  private:
-  std::size_t fds_;
-  std::size_t threads_;
+  std::size_t fds_ = 0;
+  std::size_t threads_ = 0;
 };
 std::size_t open_fds();
 std::size_t running_threads();
