@@ -19,7 +19,7 @@ namespace outboard::devices {
 // Not thread-safe; the owner has a lock. Accesses of the guest go to the windows, which need none.
 class FunctionBars final {
  public:
-  explicit FunctionBars(BarRegisters registers) : registers_(std::move(registers)) {}
+  explicit FunctionBars(const BarRegisters& registers) : registers_(registers) {}
 
   const BarRegisters& registers() const { return registers_; }
 
