@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -217,6 +218,18 @@ TEST_CASE("A short transfer goes on where it stopped; zeros are written where no
   int tries = 0;
   while (!take_result(flush, -EAGAIN)) REQUIRE(++tries < 1000);
   CHECK(flush.error == EIO);
+}
+
+TEST_CASE(
+    "NVMe 1.4 §6.15.1 a durable write is RWF_DSYNC, others are not; deallocating zeros punch") {
+  BackendRequest request = range(Kind::write, 0, 512);
+  CHECK(next_step(request).flags == 0);
+  request.durable = true;
+  CHECK(next_step(request).flags == RWF_DSYNC);
+  request = range(Kind::write_zeroes, 0, 512);
+  CHECK(next_step(request).flags == (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE));
+  request = range(Kind::write_zeroes, 0, 512, true);
+  CHECK(next_step(request).flags == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE));
 }
 
 TEST_CASE("An image is served once; read-only servers may share it") {
