@@ -56,8 +56,8 @@ struct ClientOptions {
   Timeouts timeouts;
   bool offer_twin_socket = true;
   Posting posted_writes = Posting::automatic;
-  // Deadlines that pass in a row, requests in flight together counted once; a reply in time starts the
-  // count anew.
+  // Deadlines that pass in a row, requests in flight together counted once; a reply in time starts
+  // the count anew.
   std::uint32_t timeouts_until_dead = 3;
   Capabilities offered = default_offer();
 

@@ -264,6 +264,11 @@ TEST_CASE(
   const std::size_t before = open_fds();
   CHECK(error_of(peer, Command::dma_read, access(0x10000, 8), fds) == EINVAL);
   CHECK(error_of(peer, Command::dma_write, access(0x10000, 4) + Bytes(4), fds) == EINVAL);
+  // They are closed by the thread that has just answered.
+  const auto deadline = std::chrono::steady_clock::now() + 5s;
+  while (open_fds() != before && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::yield();
+  }
   CHECK(open_fds() == before);
   CHECK(peer.request(1, Command::dma_write, access(0x10000, 4) + Bytes(4, std::byte{0x42}), {},
                      wire::kNoReply));
