@@ -98,7 +98,7 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
 Result<void> VfioFunction::Impl::build() {
   auto registers = BarRegisters::create(description_.regions, description_.config);
   if (!registers) return tl::unexpected(registers.error());
-  bars_ = std::make_unique<FunctionBars>(std::move(*registers));
+  bars_ = std::make_unique<FunctionBars>(*registers);
 
   ConfigRequest request;
   request.config = description_.config;

@@ -52,10 +52,14 @@ void add_config_options(CLI::App& app, ConfigSource& source) {
   shorthand("--initrd", "kernel.initrd", true, "Initial RAM disk (kernel.initrd)");
   shorthand("--memory", "machine.memory", true, "Guest memory, such as 2G (machine.memory)");
   shorthand("--vcpus", "machine.vcpus", false, "Number of vCPUs, 1 to 64 (machine.vcpus)");
-  app.add_option_function<std::string>(
-         "--append", [&source](const std::string& words) { source.append += " " + words; },
-         "Words added to the guest's command line")
-      ->type_name("WORDS");
+  app.add_option_function<std::vector<std::string>>(
+         "--append",
+         [&source](const std::vector<std::string>& all) {
+           for (const std::string& words : all) source.append += " " + words;
+         },
+         "Words added to the guest's command line; may be repeated")
+      ->type_name("WORDS")
+      ->allow_extra_args(false);
   app.add_option_function<std::vector<std::string>>(
          "--set",
          [&source](const std::vector<std::string>& settings) {
