@@ -1,10 +1,8 @@
 #pragma once
 
 // What the machine asks of its architecture. Declared here, implemented by exactly one of the
-// folders vmm/x86_64/ (and later vmm/aarch64/), which the build chooses. Everything is called on the
-// main thread while no vCPU runs, unless it says otherwise.
-
-#include <linux/kvm.h>
+// folders vmm/x86_64/ (and later vmm/aarch64/), which the build chooses. Everything is called on
+// the main thread while no vCPU runs, unless it says otherwise.
 
 #include <cstdint>
 #include <memory>
@@ -12,6 +10,8 @@
 #include <span>
 #include <string>
 #include <vector>
+
+#include <linux/kvm.h>
 
 #include "boot/acpi.h"
 #include "boot/kernel.h"

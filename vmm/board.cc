@@ -1,10 +1,10 @@
 #include "vmm/board.h"
 
-#include <fmt/core.h>
-#include <linux/kvm.h>
-
 #include <algorithm>
 #include <utility>
+
+#include <fmt/core.h>
+#include <linux/kvm.h>
 
 namespace outboard::vmm {
 namespace {
@@ -36,8 +36,7 @@ Result<std::unique_ptr<Board>> Board::create(const MachineConfig& config) {
   if (!layout) return tl::unexpected(layout.error());
   auto memory = GuestMemory::create(layout->ram, config.page_size);
   if (!memory) return tl::unexpected(memory.error());
-  return std::unique_ptr<Board>(
-      new Board(std::move(*kvm), std::move(*layout), std::move(*memory)));
+  return std::unique_ptr<Board>(new Board(std::move(*kvm), std::move(*layout), std::move(*memory)));
 }
 
 Result<std::vector<Vcpu>> Board::power_on(std::uint32_t vcpus) {

@@ -7,7 +7,9 @@
 namespace outboard::vmm {
 namespace {
 
-std::size_t index_of(devices::Space space) { return static_cast<std::size_t>(space); }
+std::size_t index_of(devices::Space space) {
+  return static_cast<std::size_t>(space);
+}
 
 }  // namespace
 
@@ -75,8 +77,7 @@ devices::MapId Bus::map(devices::Space space, std::uint64_t base, std::uint64_t 
   if (size == 0) return id;
   // A range that would wrap ends with the last address.
   const std::uint64_t room = ~std::uint64_t{0} - base;
-  mappings_.push_back(
-      {id, space, base, size - 1 > room ? room + 1 : size, &device, priority});
+  mappings_.push_back({id, space, base, size - 1 > room ? room + 1 : size, &device, priority});
   publish(space);
   return id;
 }
@@ -105,7 +106,9 @@ Bus::HazardSlot& Bus::claim_slot() {
 
 Bus::Reader::Reader(Bus& bus) : bus_(bus), slot_(bus.claim_slot()) {}
 
-Bus::Reader::~Reader() { slot_.taken.store(false); }
+Bus::Reader::~Reader() {
+  slot_.taken.store(false);
+}
 
 Bus::Reader::Hit Bus::Reader::find(devices::Space space, std::uint64_t address,
                                    std::uint64_t size) {

@@ -3,11 +3,11 @@
 // The MMIO and PIO buses: which device answers a guest's access. Look-ups run on vCPU threads and
 // take no lock; mappings change while the guest runs.
 //
-// Each space has one immutable table of non-overlapping ranges, published through an atomic pointer.
-// A change builds a new table and publishes it. A reader announces the table it looks at in a slot
-// of its own (a hazard pointer) for the few instructions of a look-up, never while the device is
-// asked; so neither a look-up nor a change ever waits for the other, and a vCPU may change mappings
-// in the middle of an access.
+// Each space has one immutable table of non-overlapping ranges, published through an atomic
+// pointer. A change builds a new table and publishes it. A reader announces the table it looks at
+// in a slot of its own (a hazard pointer) for the few instructions of a look-up, never while the
+// device is asked; so neither a look-up nor a change ever waits for the other, and a vCPU may
+// change mappings in the middle of an access.
 //
 // Owned by the machine; outlives the devices and the vCPUs.
 
@@ -29,7 +29,7 @@ class Bus final : public devices::Bus {
     std::uint64_t first = 0;  // address of the first byte
     std::uint64_t last = 0;   // address of the last byte
     devices::BusDevice* device = nullptr;
-    std::uint64_t base = 0;   // of the mapping, where the device's offset 0 is
+    std::uint64_t base = 0;  // of the mapping, where the device's offset 0 is
   };
   using Table = std::vector<Entry>;  // sorted by `first`, not overlapping
 
@@ -102,10 +102,10 @@ class Bus final : public devices::Bus {
   std::array<std::atomic<const Table*>, 2> tables_;  // by Space; stored under mutex_, read by all
   std::array<HazardSlot, kMaxReaders> slots_;        // one owner each, read by publish()
 
-  mutable std::mutex mutex_;  // a leaf; taken by map() and unmap() only
-  std::vector<Mapping> mappings_;                     // under mutex_: in order of age
-  std::vector<std::unique_ptr<const Table>> owned_;   // under mutex_: current and retired tables
-  std::uint64_t next_id_ = 1;                         // under mutex_
+  mutable std::mutex mutex_;                         // a leaf; taken by map() and unmap() only
+  std::vector<Mapping> mappings_;                    // under mutex_: in order of age
+  std::vector<std::unique_ptr<const Table>> owned_;  // under mutex_: current and retired tables
+  std::uint64_t next_id_ = 1;                        // under mutex_
 };
 
 }  // namespace outboard::vmm

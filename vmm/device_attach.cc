@@ -1,10 +1,10 @@
 #include "vmm/device_attach.h"
 
-#include <fmt/core.h>
-
 #include <cerrno>
 #include <exception>
 #include <utility>
+
+#include <fmt/core.h>
 
 namespace outboard::vmm {
 
@@ -14,9 +14,8 @@ DeviceAttach::DeviceAttach(const std::vector<DeviceConfig>& devices, const Guest
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     attempts_.push_back(std::make_unique<Attempt>());
     Attempt& attempt = *attempts_.back();
-    attempt.thread = std::thread([this, &config = devices_[i], &attempt] {
-      attach(config, attempt);
-    });
+    attempt.thread =
+        std::thread([this, &config = devices_[i], &attempt] { attach(config, attempt); });
   }
 }
 

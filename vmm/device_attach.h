@@ -47,9 +47,9 @@ class DeviceAttach {
  private:
   struct Attempt {
     std::thread thread;
-    bool done = false;                       // under mutex_
-    std::optional<vfio_user::Error> error;   // under mutex_
-    AttachedDevice device;                   // under mutex_
+    bool done = false;                      // under mutex_
+    std::optional<vfio_user::Error> error;  // under mutex_
+    AttachedDevice device;                  // under mutex_
   };
 
   void attach(const DeviceConfig& config, Attempt& attempt);

@@ -4,8 +4,9 @@
 // remedy, and the exit status the program ends with.
 
 #include <string>
-#include <tl/expected.hpp>
 #include <utility>
+
+#include <tl/expected.hpp>
 
 #include "vmm/exit_status.h"
 

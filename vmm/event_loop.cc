@@ -1,5 +1,12 @@
 #include "vmm/event_loop.h"
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <utility>
+
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/epoll.h>
@@ -7,13 +14,6 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <csignal>
-#include <cstring>
-#include <utility>
 
 namespace outboard::vmm {
 namespace {
@@ -178,8 +178,8 @@ void EventLoop::run_posted() {
 }
 
 void EventLoop::run_once(std::optional<std::chrono::milliseconds> timeout) {
-  int wait = timeout ? static_cast<int>(std::clamp<std::int64_t>(timeout->count(), 0, 1'000'000'000))
-                     : -1;
+  int wait =
+      timeout ? static_cast<int>(std::clamp<std::int64_t>(timeout->count(), 0, 1'000'000'000)) : -1;
   std::vector<std::pair<std::uint64_t, std::uint32_t>> always;
   {
     const std::lock_guard lock(mutex_);
@@ -191,7 +191,8 @@ void EventLoop::run_once(std::optional<std::chrono::milliseconds> timeout) {
     }
   }
   std::array<epoll_event, 32> events;
-  const int ready = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait);
+  const int ready =
+      ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait);
   for (int i = 0; i < ready; ++i) {
     const auto& event = events[static_cast<std::size_t>(i)];
     const std::uint64_t id = event.data.u64;

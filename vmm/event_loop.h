@@ -4,7 +4,8 @@
 // handled on the main thread (epoll). Owned by the command that runs the machine; it outlives the
 // machine and everything that watches through it.
 //
-// watch(), unwatch() and post() may be called from any thread; everything else from the main thread.
+// watch(), unwatch() and post() may be called from any thread; everything else from the main
+// thread.
 
 #include <atomic>
 #include <chrono>
@@ -55,11 +56,11 @@ class EventLoop final : public devices::EventLoop {
 
  private:
   struct Watch {
-    int fd = -1;                 // the caller's
-    vfio_user::UniqueFd own;     // a duplicate, a signalfd or a timerfd of ours, or empty
+    int fd = -1;              // the caller's
+    vfio_user::UniqueFd own;  // a duplicate, a signalfd or a timerfd of ours, or empty
     std::uint32_t events = 0;
-    bool always_ready = false;   // a regular file
-    bool once = false;           // a timer
+    bool always_ready = false;  // a regular file
+    bool once = false;          // a timer
     std::function<void(std::uint32_t)> callback;
   };
 
@@ -76,8 +77,8 @@ class EventLoop final : public devices::EventLoop {
   std::condition_variable finished_;  // a callback has returned
   std::map<std::uint64_t, std::shared_ptr<Watch>> watches_;  // under mutex_
   std::uint64_t next_id_ = 1;                                // under mutex_
-  std::uint64_t running_ = 0;          // under mutex_: the watch whose callback runs, or 0
-  std::size_t always_ready_ = 0;       // under mutex_: how many watches are
+  std::uint64_t running_ = 0;                  // under mutex_: the watch whose callback runs, or 0
+  std::size_t always_ready_ = 0;               // under mutex_: how many watches are
   std::vector<std::function<void()>> posted_;  // under mutex_
 };
 

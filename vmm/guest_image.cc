@@ -1,16 +1,16 @@
 #include "vmm/guest_image.h"
 
-#include <fcntl.h>
-#include <fmt/core.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <span>
 #include <utility>
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "vmm/log.h"
 
@@ -24,8 +24,8 @@ tl::unexpected<MachineError> bad_file(const std::string& path, const std::string
 Result<vfio_user::UniqueFd> open_file(const std::string& path, std::string_view key) {
   vfio_user::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) {
-    return bad_file(path, fmt::format("{}; correct {} in the configuration", std::strerror(errno),
-                                      key));
+    return bad_file(path,
+                    fmt::format("{}; correct {} in the configuration", std::strerror(errno), key));
   }
   struct stat status {};
   if (::fstat(fd.get(), &status) != 0) return bad_file(path, std::strerror(errno));

@@ -1,11 +1,5 @@
 #include "vmm/guest_memory.h"
 
-#include <fcntl.h>
-#include <fmt/core.h>
-#include <linux/memfd.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -14,6 +8,12 @@
 #include <string>
 #include <thread>
 #include <utility>
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <linux/memfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace outboard::vmm {
 namespace {
@@ -40,8 +40,7 @@ std::uint64_t read_number(const std::string& path) {
 // The line a user needs when huge pages cannot be had.
 std::string huge_page_remedy(PageSize page_size, std::uint64_t size) {
   const std::uint64_t page = static_cast<std::uint64_t>(page_size);
-  const std::string folder =
-      fmt::format("/sys/kernel/mm/hugepages/hugepages-{}kB/", page / kKiB);
+  const std::string folder = fmt::format("/sys/kernel/mm/hugepages/hugepages-{}kB/", page / kKiB);
   const std::uint64_t needed = (size + page - 1) / page;
   const std::uint64_t free = read_number(folder + "free_hugepages");
   const std::uint64_t reserved = read_number(folder + "resv_hugepages");
@@ -76,14 +75,13 @@ Result<vfio_user::UniqueFd> make_file(std::uint64_t size, PageSize page_size) {
                      fmt::format("this host has no huge pages of that size ({}): {}",
                                  std::strerror(error), huge_page_remedy(page_size, size)));
     }
-    return failure(ExitStatus::memory, fmt::format("cannot make the file for guest memory: {}",
-                                                   std::strerror(error)));
+    return failure(ExitStatus::memory,
+                   fmt::format("cannot make the file for guest memory: {}", std::strerror(error)));
   }
   if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0) {
     const int error = errno;
-    return failure(ExitStatus::memory,
-                   fmt::format("cannot make guest memory of {}: {}", size_text(size),
-                               std::strerror(error)));
+    return failure(ExitStatus::memory, fmt::format("cannot make guest memory of {}: {}",
+                                                   size_text(size), std::strerror(error)));
   }
   // No process that holds the file may change its size under the others.
   if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
@@ -118,8 +116,8 @@ Result<GuestMemory> GuestMemory::create(std::vector<RamWindow> windows, PageSize
   std::byte* base = reserve(memory.size_, std::max(page, kWindowAlignment));
   // Without huge pages nothing is reserved: a guest may have more memory than it will ever touch.
   const int flags = MAP_SHARED | MAP_FIXED | (page_size == PageSize::k4 ? MAP_NORESERVE : 0);
-  if (base == nullptr || ::mmap(base, memory.size_, PROT_READ | PROT_WRITE, flags, fd->get(), 0) ==
-                             MAP_FAILED) {
+  if (base == nullptr ||
+      ::mmap(base, memory.size_, PROT_READ | PROT_WRITE, flags, fd->get(), 0) == MAP_FAILED) {
     const int error = errno;
     if (base != nullptr) ::munmap(base, memory.size_);
     return failure(
@@ -169,7 +167,8 @@ std::span<std::byte> GuestMemory::at(std::uint64_t address, std::uint64_t size) 
 }
 
 Result<void> GuestMemory::populate(unsigned threads) const {
-  const std::uint64_t step = std::max<std::uint64_t>(static_cast<std::uint64_t>(page_size_), 64 * kMiB);
+  const std::uint64_t step =
+      std::max<std::uint64_t>(static_cast<std::uint64_t>(page_size_), 64 * kMiB);
   std::atomic<std::uint64_t> next{0};  // the first byte that no thread has taken
   std::atomic<int> error{0};           // the first errno
   const auto work = [&] {
@@ -203,9 +202,9 @@ Result<void> GuestMemory::populate(unsigned threads) const {
   const int code = error.load();
   if (code == 0) return {};
   if (page_size_ != PageSize::k4) {
-    return failure(ExitStatus::memory, fmt::format("cannot prefault guest memory of {}: {}",
-                                                   size_text(size_),
-                                                   huge_page_remedy(page_size_, size_)));
+    return failure(ExitStatus::memory,
+                   fmt::format("cannot prefault guest memory of {}: {}", size_text(size_),
+                               huge_page_remedy(page_size_, size_)));
   }
   return failure(ExitStatus::memory,
                  fmt::format("cannot prefault guest memory of {}: {}; lower memory, or set "

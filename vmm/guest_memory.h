@@ -2,8 +2,8 @@
 
 // Guest RAM: one sealed memfd of a fixed size, mapped once, shared with the device servers. One or
 // two windows of guest-physical addresses (below the PCI hole, from 4 GiB up) show it to the guest
-// and to the servers. Created on the main thread; its bytes are the guest's, and any thread may read
-// and write them, as the guest's own vCPUs do at the same time.
+// and to the servers. Created on the main thread; its bytes are the guest's, and any thread may
+// read and write them, as the guest's own vCPUs do at the same time.
 
 #include <cstddef>
 #include <cstdint>
@@ -16,8 +16,8 @@
 
 namespace outboard::vmm {
 
-// Where a part of the memfd appears in guest-physical address space. All three numbers are multiples
-// of 2 MiB.
+// Where a part of the memfd appears in guest-physical address space. All three numbers are
+// multiples of 2 MiB.
 struct RamWindow {
   std::uint64_t address = 0;      // guest-physical
   std::uint64_t size = 0;         // bytes

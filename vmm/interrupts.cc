@@ -1,11 +1,11 @@
 #include "vmm/interrupts.h"
 
-#include <fmt/core.h>
-
 #include <cerrno>
 #include <cstring>
 #include <memory>
 #include <utility>
+
+#include <fmt/core.h>
 
 #include "vmm/kvm.h"
 #include "vmm/kvm_abi.h"
@@ -113,9 +113,9 @@ void MsiRoutes::disconnect(int eventfd, std::uint32_t gsi) {
 
 devices::Result<void> IntxLines::connect(std::uint32_t gsi, int trigger_fd, int resample_fd) {
   if (const int result = vm_.assign_irqfd(trigger_fd, gsi, resample_fd); result < 0) {
-    return devices::failure(fmt::format("KVM refuses a resampled irqfd for GSI {}: {}", gsi,
-                                        std::strerror(-result)),
-                            -result);
+    return devices::failure(
+        fmt::format("KVM refuses a resampled irqfd for GSI {}: {}", gsi, std::strerror(-result)),
+        -result);
   }
   return {};
 }

@@ -4,14 +4,14 @@
 // raise GSIs. Owned by the machine; outlives the devices. Every member may be called from any
 // thread, also from a vCPU inside an access.
 
-#include <linux/kvm.h>
-
 #include <atomic>
 #include <cstdint>
 #include <map>
 #include <mutex>
 #include <set>
 #include <vector>
+
+#include <linux/kvm.h>
 
 #include "devices/interrupts.h"
 #include "vmm/error.h"
@@ -47,7 +47,7 @@ class MsiRoutes final : public devices::MsiRouter {
   const std::vector<kvm_irq_routing_entry> fixed_;
   const std::uint32_t first_msi_;
   const std::uint32_t limit_;
-  std::mutex mutex_;  // a leaf; KVM is called under it
+  std::mutex mutex_;                                       // a leaf; KVM is called under it
   std::map<std::uint32_t, devices::MsiMessage> messages_;  // under mutex_: what is wanted
   std::map<std::uint32_t, devices::MsiMessage> pushed_;    // under mutex_: what KVM has
   std::set<std::uint32_t> allocated_;                      // under mutex_

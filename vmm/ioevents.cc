@@ -1,9 +1,9 @@
 #include "vmm/ioevents.h"
 
+#include <cstring>
+
 #include <fmt/core.h>
 #include <linux/kvm.h>
-
-#include <cstring>
 
 #include "vmm/kvm.h"
 #include "vmm/log.h"
@@ -25,9 +25,8 @@ int IoEvents::call(devices::Space space, std::uint64_t base, std::uint32_t size,
   return kvm_ioctl(vm_.fd(), KVM_IOEVENTFD, &event);
 }
 
-devices::Result<void> IoEvents::attach(devices::Space space, std::uint64_t base,
-                                       std::uint32_t size, std::optional<std::uint64_t> datamatch,
-                                       int fd) {
+devices::Result<void> IoEvents::attach(devices::Space space, std::uint64_t base, std::uint32_t size,
+                                       std::optional<std::uint64_t> datamatch, int fd) {
   if (const int result = call(space, base, size, datamatch, fd, 0); result < 0) {
     return devices::failure(fmt::format("KVM refuses an ioeventfd of {} bytes at {:#x}: {}", size,
                                         base, std::strerror(-result)),
@@ -40,8 +39,7 @@ void IoEvents::detach(devices::Space space, std::uint64_t base, std::uint32_t si
                       std::optional<std::uint64_t> datamatch, int fd) {
   const int result = call(space, base, size, datamatch, fd, KVM_IOEVENTFD_FLAG_DEASSIGN);
   if (result < 0) {
-    log::error("KVM refuses to take back the ioeventfd at {:#x}: {}", base,
-               std::strerror(-result));
+    log::error("KVM refuses to take back the ioeventfd at {:#x}: {}", base, std::strerror(-result));
   }
 }
 

@@ -1,13 +1,13 @@
 #include "vmm/kvm.h"
 
+#include <cerrno>
+#include <cstring>
+
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 
 namespace outboard::vmm {
 
@@ -76,14 +76,13 @@ Result<void> Kvm::require(std::span<const RequiredCapability> required) const {
     missing += fmt::format("{} ({})", one.name, one.use);
   }
   if (missing.empty()) return {};
-  return failure(ExitStatus::no_kvm,
-                 fmt::format("this host's KVM lacks {}: use a newer kernel or another host",
-                             missing));
+  return failure(
+      ExitStatus::no_kvm,
+      fmt::format("this host's KVM lacks {}: use a newer kernel or another host", missing));
 }
 
 int Kvm::capability(int number) const {
-  const int result =
-      kvm_ioctl(fd_.get(), KVM_CHECK_EXTENSION, static_cast<unsigned long>(number));
+  const int result = kvm_ioctl(fd_.get(), KVM_CHECK_EXTENSION, static_cast<unsigned long>(number));
   return result < 0 ? 0 : result;
 }
 

@@ -6,10 +6,10 @@
 // C++ with headers before Linux 6.9: the structures, and the request numbers made from their sizes,
 // are wrong in C++. Here are the sizes of the ABI; the array follows the header directly.
 
+#include <cstdint>
+
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
-
-#include <cstdint>
 
 namespace outboard::vmm::abi {
 

@@ -1,12 +1,12 @@
 #include "vmm/machine.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <thread>
 #include <utility>
+
+#include <fmt/core.h>
 
 #include "devices/bar_allocator.h"
 #include "devices/pci_host.h"
@@ -45,10 +45,14 @@ class MarkedOutput final : public devices::ConsoleOutput {
 
 log::Level level_of(devices::Severity severity) {
   switch (severity) {
-    case devices::Severity::debug: return log::Level::debug;
-    case devices::Severity::info: return log::Level::info;
-    case devices::Severity::warning: return log::Level::warning;
-    case devices::Severity::error: break;
+    case devices::Severity::debug:
+      return log::Level::debug;
+    case devices::Severity::info:
+      return log::Level::info;
+    case devices::Severity::warning:
+      return log::Level::warning;
+    case devices::Severity::error:
+      break;
   }
   return log::Level::error;
 }
@@ -56,10 +60,14 @@ log::Level level_of(devices::Severity severity) {
 std::string bar_kind(const devices::BarInfo& bar) {
   const char* prefetchable = bar.prefetchable ? " prefetchable" : "";
   switch (bar.kind) {
-    case devices::BarInfo::Kind::io: return "I/O";
-    case devices::BarInfo::Kind::memory32: return fmt::format("32-bit{}", prefetchable);
-    case devices::BarInfo::Kind::memory64: return fmt::format("64-bit{}", prefetchable);
-    case devices::BarInfo::Kind::rom: break;
+    case devices::BarInfo::Kind::io:
+      return "I/O";
+    case devices::BarInfo::Kind::memory32:
+      return fmt::format("32-bit{}", prefetchable);
+    case devices::BarInfo::Kind::memory64:
+      return fmt::format("64-bit{}", prefetchable);
+    case devices::BarInfo::Kind::rom:
+      break;
   }
   return "ROM";
 }
@@ -187,9 +195,9 @@ Result<void> MachineImpl::set_up() {
 
   auto vcpus = board_->power_on(config_.vcpus);
   if (!vcpus) return tl::unexpected(vcpus.error());
-  auto set = VcpuSet::create(std::move(*vcpus), board_->bus(), marks_,
-                             [this](VcpuEvent event) { events_.report(std::move(event)); },
-                             config_.vcpu_affinity);
+  auto set = VcpuSet::create(
+      std::move(*vcpus), board_->bus(), marks_,
+      [this](VcpuEvent event) { events_.report(std::move(event)); }, config_.vcpu_affinity);
   if (!set) return tl::unexpected(set.error());
   vcpus_ = std::move(*set);
   marks_.stamp(Mark::kvm_ready);
@@ -236,8 +244,8 @@ Result<void> MachineImpl::plug_fixed_devices() {
   Bus& bus = board_->bus();
   bus.map(Space::pio, wiring.uart_port, devices::Uart16550::kSize, *uart_, Priority::fixed);
   bus.map(Space::pio, wiring.power_port, devices::PowerBlock::kSize, *power_, Priority::fixed);
-  bus.map(Space::pio, wiring.config_ports, devices::PciHost::kConfigPortsSize,
-          pci_.config_ports(), Priority::fixed);
+  bus.map(Space::pio, wiring.config_ports, devices::PciHost::kConfigPortsSize, pci_.config_ports(),
+          Priority::fixed);
   bus.map(Space::mmio, board_->layout().ecam_base, devices::PciHost::kEcamSize, pci_.ecam(),
           Priority::fixed);
   return {};
@@ -249,9 +257,9 @@ Result<void> MachineImpl::plug(std::vector<AttachedDevice> attached) {
   for (std::size_t i = 0; i < attached.size(); ++i) {
     auto plugged = plug_one(std::move(attached[i]), i, allocator);
     if (plugged) continue;
-    return failure(ExitStatus::device_attach, fmt::format("device '{}': {}",
-                                                          config_.devices[i].name,
-                                                          plugged.error().message));
+    return failure(
+        ExitStatus::device_attach,
+        fmt::format("device '{}': {}", config_.devices[i].name, plugged.error().message));
   }
   return {};
 }
@@ -286,7 +294,8 @@ Result<void> MachineImpl::plug_one(AttachedDevice attached, std::size_t index,
   };
   const devices::Machine services{board_->bus(),  board_->memslots(),  board_->msi(),
                                   board_->intx(), board_->io_events(), loop_};
-  Device device{.config = &config, .slot = slot, .client = std::move(attached.client), .function = {}};
+  Device device{
+      .config = &config, .slot = slot, .client = std::move(attached.client), .function = {}};
   auto function = devices::VfioFunction::create(*device.client, std::move(attached.description),
                                                 services, std::move(options));
   if (!function) return failure(ExitStatus::device_attach, function.error().message);
@@ -320,10 +329,13 @@ void MachineImpl::on_command(ConsoleCommand command) {
     case ConsoleCommand::quit:
       request_stop({ExitStatus::powered_off, 0, "ended from the keyboard"});
       return;
-    case ConsoleCommand::power_button: press_on_main(); return;
+    case ConsoleCommand::power_button:
+      press_on_main();
+      return;
     case ConsoleCommand::help:
-      log::info("Ctrl-A x ends the machine, Ctrl-A p presses its power button, Ctrl-A Ctrl-A types "
-                "Ctrl-A");
+      log::info(
+          "Ctrl-A x ends the machine, Ctrl-A p presses its power button, Ctrl-A Ctrl-A types "
+          "Ctrl-A");
       return;
   }
 }
@@ -352,7 +364,9 @@ void MachineImpl::press_on_main() {
 // On the vCPU thread whose access it was.
 void MachineImpl::on_power(PowerEvent event) {
   switch (event.kind) {
-    case PowerEvent::Kind::boot_mark: marks_.stamp(Mark::guest_user_space); return;
+    case PowerEvent::Kind::boot_mark:
+      marks_.stamp(Mark::guest_user_space);
+      return;
     case PowerEvent::Kind::power_off:
       marks_.stamp(Mark::power_off);
       vcpus_->request_pause();
@@ -405,7 +419,8 @@ std::optional<ExitReason> MachineImpl::handle_events() {
       }
       return restart();
     case VcpuEvent::Kind::shutdown:
-    case VcpuEvent::Kind::failure: return vcpu_failed(*event);
+    case VcpuEvent::Kind::failure:
+      return vcpu_failed(*event);
   }
   return std::nullopt;
 }
@@ -469,8 +484,8 @@ std::string MachineImpl::statistics() const {
     text += fmt::format("console: {} bytes of output lost\n", uart_->lost_output());
   }
   for (const Device& device : devices_) {
-    text += device_lines(device.config->name, device.client->counters(),
-                         device.function->counters());
+    text +=
+        device_lines(device.config->name, device.client->counters(), device.function->counters());
   }
   return text;
 }

@@ -68,8 +68,8 @@ class Machine {
   // blocked in the calling thread from here on (they arrive through the event loop); a SIGINT or
   // SIGTERM during creation ends it with ExitStatus::signal_base. Child processes started later
   // must unblock them.
-  [[nodiscard]] static Result<std::unique_ptr<Machine>> create(
-      const MachineConfig& config, const MachineParts& parts);
+  [[nodiscard]] static Result<std::unique_ptr<Machine>> create(const MachineConfig& config,
+                                                               const MachineParts& parts);
 
   virtual ~Machine() = default;
 

@@ -7,18 +7,30 @@ namespace outboard::vmm {
 
 std::string_view mark_name(Mark mark) {
   switch (mark) {
-    case Mark::process_start: return "process start";
-    case Mark::configuration_read: return "configuration read";
-    case Mark::kvm_ready: return "KVM ready";
-    case Mark::memory_ready: return "memory ready";
-    case Mark::kernel_loaded: return "kernel loaded";
-    case Mark::devices_attached: return "devices attached";
-    case Mark::first_run: return "first KVM_RUN";
-    case Mark::first_exit: return "first exit to user space";
-    case Mark::first_console_byte: return "first console byte";
-    case Mark::guest_user_space: return "guest user space";
-    case Mark::power_off: return "power-off";
-    case Mark::count: break;
+    case Mark::process_start:
+      return "process start";
+    case Mark::configuration_read:
+      return "configuration read";
+    case Mark::kvm_ready:
+      return "KVM ready";
+    case Mark::memory_ready:
+      return "memory ready";
+    case Mark::kernel_loaded:
+      return "kernel loaded";
+    case Mark::devices_attached:
+      return "devices attached";
+    case Mark::first_run:
+      return "first KVM_RUN";
+    case Mark::first_exit:
+      return "first exit to user space";
+    case Mark::first_console_byte:
+      return "first console byte";
+    case Mark::guest_user_space:
+      return "guest user space";
+    case Mark::power_off:
+      return "power-off";
+    case Mark::count:
+      break;
   }
   return "?";
 }
@@ -53,7 +65,8 @@ std::string Marks::report() const {
     const auto mark = static_cast<Mark>(i);
     const auto stamp = at(mark);
     if (!stamp) continue;
-    const double milliseconds = static_cast<double>(static_cast<std::int64_t>(*stamp - start)) / 1e6;
+    const double milliseconds =
+        static_cast<double>(static_cast<std::int64_t>(*stamp - start)) / 1e6;
     lines += fmt::format("{:>10.3f} ms  {}\n", milliseconds, mark_name(mark));
   }
   return lines;

@@ -14,17 +14,17 @@
 namespace outboard::vmm {
 
 enum class Mark : std::size_t {
-  process_start,        // main() or earlier
-  configuration_read,   // the TOML file and its overrides are resolved
-  kvm_ready,            // VM and vCPUs exist
-  memory_ready,         // guest memory is mapped and known to KVM
-  kernel_loaded,        // kernel, initrd and boot data are in guest memory
-  devices_attached,     // the last device is described and its DMA windows are mapped
-  first_run,            // the first KVM_RUN
-  first_exit,           // the first exit to user space
-  first_console_byte,   // the first byte the guest wrote to its console
-  guest_user_space,     // the guest's init wrote to the boot mark port
-  power_off,            // the guest asked for power-off
+  process_start,       // main() or earlier
+  configuration_read,  // the TOML file and its overrides are resolved
+  kvm_ready,           // VM and vCPUs exist
+  memory_ready,        // guest memory is mapped and known to KVM
+  kernel_loaded,       // kernel, initrd and boot data are in guest memory
+  devices_attached,    // the last device is described and its DMA windows are mapped
+  first_run,           // the first KVM_RUN
+  first_exit,          // the first exit to user space
+  first_console_byte,  // the first byte the guest wrote to its console
+  guest_user_space,    // the guest's init wrote to the boot mark port
+  power_off,           // the guest asked for power-off
   count,
 };
 

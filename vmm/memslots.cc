@@ -1,9 +1,9 @@
 #include "vmm/memslots.h"
 
-#include <fmt/core.h>
-
 #include <cerrno>
 #include <cstring>
+
+#include <fmt/core.h>
 
 #include "vmm/log.h"
 
@@ -24,7 +24,8 @@ Result<void> Memslots::add_ram(const GuestMemory& memory) {
   for (const RamWindow& window : memory.windows()) {
     auto slot = map_locked(window.address, memory.bytes(window), true);
     if (!slot) {
-      return failure(ExitStatus::memory, "cannot give guest memory to KVM: " + slot.error().message);
+      return failure(ExitStatus::memory,
+                     "cannot give guest memory to KVM: " + slot.error().message);
     }
   }
   return {};
@@ -70,9 +71,9 @@ devices::Result<devices::SlotId> Memslots::map_locked(std::uint64_t address,
   }
   const int result = vm_.set_memory(number, address, host.data(), size, writable);
   if (result < 0) {
-    return devices::failure(fmt::format("KVM refuses pages at {:#x}+{:#x}: {}", address, size,
-                                        std::strerror(-result)),
-                            -result);
+    return devices::failure(
+        fmt::format("KVM refuses pages at {:#x}+{:#x}: {}", address, size, std::strerror(-result)),
+        -result);
   }
   if (!free_.empty()) {
     free_.pop_back();

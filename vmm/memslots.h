@@ -29,7 +29,8 @@ class Memslots final : public devices::PageMapper {
   // Shows guest memory to the guest. Errors: ExitStatus::memory.
   [[nodiscard]] Result<void> add_ram(const GuestMemory& memory);
 
-  // Refuses ranges that overlap RAM, another slot, a reserved range or the end of the address space; names both.
+  // Refuses ranges that overlap RAM, another slot, a reserved range or the end of the address
+  // space; names both.
   devices::Result<devices::SlotId> map(devices::GuestAddress at, std::span<std::byte> host,
                                        bool writable) override;
   void unmap(devices::SlotId slot) override;
@@ -48,11 +49,11 @@ class Memslots final : public devices::PageMapper {
 
   const Vm& vm_;
   const std::uint32_t limit_;
-  mutable std::mutex mutex_;  // taken under a function's lock; KVM is called under it
-  std::map<std::uint32_t, Range> ranges_;   // under mutex_: by slot number
+  mutable std::mutex mutex_;               // taken under a function's lock; KVM is called under it
+  std::map<std::uint32_t, Range> ranges_;  // under mutex_: by slot number
   std::vector<devices::AddressWindow> reserved_;  // under mutex_
-  std::vector<std::uint32_t> free_;         // under mutex_: numbers given back
-  std::uint32_t next_ = 0;                  // under mutex_: the lowest number never used
+  std::vector<std::uint32_t> free_;               // under mutex_: numbers given back
+  std::uint32_t next_ = 0;                        // under mutex_: the lowest number never used
 };
 
 }  // namespace outboard::vmm

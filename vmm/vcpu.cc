@@ -1,25 +1,30 @@
 #include "vmm/vcpu.h"
 
-#include <fmt/core.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
+#include <fmt/core.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
 namespace outboard::vmm {
 namespace {
 
 std::string_view internal_error_name(std::uint32_t suberror) {
   switch (suberror) {
-    case KVM_INTERNAL_ERROR_EMULATION: return "an instruction that KVM cannot emulate";
-    case KVM_INTERNAL_ERROR_SIMUL_EX: return "an exception while another was delivered";
-    case KVM_INTERNAL_ERROR_DELIVERY_EV: return "an exit while an event was delivered";
-    case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON: return "an unexpected hardware exit";
-    default: return "unknown";
+    case KVM_INTERNAL_ERROR_EMULATION:
+      return "an instruction that KVM cannot emulate";
+    case KVM_INTERNAL_ERROR_SIMUL_EX:
+      return "an exception while another was delivered";
+    case KVM_INTERNAL_ERROR_DELIVERY_EV:
+      return "an exit while an event was delivered";
+    case KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON:
+      return "an unexpected hardware exit";
+    default:
+      return "unknown";
   }
 }
 
@@ -32,8 +37,7 @@ Result<Vcpu> Vcpu::create(const Kvm& kvm, const Vm& vm, std::uint32_t index) {
                    fmt::format("KVM refuses vCPU {}: {}", index, std::strerror(-fd)));
   }
   vfio_user::UniqueFd owned(fd);
-  void* area =
-      ::mmap(nullptr, kvm.vcpu_area_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void* area = ::mmap(nullptr, kvm.vcpu_area_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (area == MAP_FAILED) {
     const int error = errno;
     return failure(ExitStatus::no_kvm, fmt::format("cannot map the shared area of vCPU {}: {}",
@@ -91,9 +95,12 @@ VcpuExit Vcpu::decode() {
       return ShutdownExit{};
     case KVM_EXIT_SYSTEM_EVENT:
       switch (area.system_event.type) {
-        case KVM_SYSTEM_EVENT_SHUTDOWN: return SystemEventExit{SystemEventExit::Kind::power_off};
-        case KVM_SYSTEM_EVENT_RESET: return SystemEventExit{SystemEventExit::Kind::reset};
-        case KVM_SYSTEM_EVENT_CRASH: return SystemEventExit{SystemEventExit::Kind::crash};
+        case KVM_SYSTEM_EVENT_SHUTDOWN:
+          return SystemEventExit{SystemEventExit::Kind::power_off};
+        case KVM_SYSTEM_EVENT_RESET:
+          return SystemEventExit{SystemEventExit::Kind::reset};
+        case KVM_SYSTEM_EVENT_CRASH:
+          return SystemEventExit{SystemEventExit::Kind::crash};
         default:
           return FailureExit{
               fmt::format("unknown system event {}", std::uint32_t{area.system_event.type})};
@@ -106,8 +113,9 @@ VcpuExit Vcpu::decode() {
           std::uint64_t{area.fail_entry.hardware_entry_failure_reason},
           std::uint32_t{area.fail_entry.cpu})};
     case KVM_EXIT_UNKNOWN:
-      return FailureExit{fmt::format("KVM does not know why the guest stopped (hardware reason {:#x})",
-                                     std::uint64_t{area.hw.hardware_exit_reason})};
+      return FailureExit{
+          fmt::format("KVM does not know why the guest stopped (hardware reason {:#x})",
+                      std::uint64_t{area.hw.hardware_exit_reason})};
     default:
       return FailureExit{
           fmt::format("an exit that nobody handles (KVM exit reason {})", area.exit_reason)};

@@ -4,13 +4,13 @@
 // happened as a value. Made on the main thread; run() and take_exit belong to the vCPU's thread,
 // the register accessors to whoever knows that the vCPU does not run.
 
-#include <linux/kvm.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <variant>
+
+#include <linux/kvm.h>
 
 #include "vfio_user/unique_fd.h"
 #include "vmm/error.h"
@@ -53,8 +53,8 @@ struct FailureExit {
   std::string what;  // one line, with KVM's own numbers
 };
 
-using VcpuExit = std::variant<PioExit, MmioExit, InterruptedExit, ShutdownExit, SystemEventExit,
-                              FailureExit>;
+using VcpuExit =
+    std::variant<PioExit, MmioExit, InterruptedExit, ShutdownExit, SystemEventExit, FailureExit>;
 
 class Vcpu {
  public:

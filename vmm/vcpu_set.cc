@@ -1,8 +1,5 @@
 #include "vmm/vcpu_set.h"
 
-#include <fmt/core.h>
-#include <sched.h>
-
 #include <algorithm>
 #include <csignal>
 #include <cstring>
@@ -10,11 +7,16 @@
 #include <system_error>
 #include <utility>
 
+#include <fmt/core.h>
+#include <sched.h>
+
 namespace outboard::vmm {
 namespace {
 
 // The kick: its only effect is that KVM_RUN, or a wait in a device's access, returns EINTR.
-int kick_signal() { return SIGRTMIN; }
+int kick_signal() {
+  return SIGRTMIN;
+}
 
 void install_kick_handler() {
   struct sigaction action {};
@@ -54,8 +56,7 @@ Result<std::unique_ptr<VcpuSet>> VcpuSet::create(std::vector<Vcpu> vcpus, Bus& b
                                                  EventHandler handler,
                                                  const std::vector<std::vector<int>>& affinity) {
   install_kick_handler();
-  std::unique_ptr<VcpuSet> set(
-      new VcpuSet(std::move(vcpus), bus, marks, std::move(handler)));
+  std::unique_ptr<VcpuSet> set(new VcpuSet(std::move(vcpus), bus, marks, std::move(handler)));
   for (std::size_t i = 0; i < set->seats_.size(); ++i) {
     try {
       set->seats_[i]->thread = std::jthread([raw = set.get(), i] { raw->thread_main(i); });
@@ -76,7 +77,9 @@ Result<std::unique_ptr<VcpuSet>> VcpuSet::create(std::vector<Vcpu> vcpus, Bus& b
   return set;
 }
 
-VcpuSet::~VcpuSet() { stop(); }
+VcpuSet::~VcpuSet() {
+  stop();
+}
 
 void VcpuSet::give(Order order) {
   const std::lock_guard lock(mutex_);
@@ -96,9 +99,13 @@ bool VcpuSet::all(State state) const {
   return std::ranges::all_of(seats_, [state](const auto& seat) { return seat->state == state; });
 }
 
-void VcpuSet::resume() { give(Order::run); }
+void VcpuSet::resume() {
+  give(Order::run);
+}
 
-void VcpuSet::request_pause() { give(Order::pause); }
+void VcpuSet::request_pause() {
+  give(Order::pause);
+}
 
 void VcpuSet::pause() {
   give(Order::pause);
@@ -169,7 +176,7 @@ void VcpuSet::handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& 
     } else {
       reader.read(devices::Space::mmio, mmio->address, mmio->data);
     }
-    seat.unhandled.store(reader.unhandled(), std::memory_order_relaxed);
+    note_unhandled(seat, reader, "memory", mmio->address, mmio->write);
   } else if (const auto* pio = std::get_if<PioExit>(&exit)) {
     count(seat.pio);
     for (std::uint32_t i = 0; i < pio->count; ++i) {
@@ -180,7 +187,7 @@ void VcpuSet::handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& 
         reader.read(devices::Space::pio, pio->port, one);
       }
     }
-    seat.unhandled.store(reader.unhandled(), std::memory_order_relaxed);
+    note_unhandled(seat, reader, "port", pio->port, pio->write);
   } else if (std::holds_alternative<InterruptedExit>(exit)) {
     count(seat.interrupted);
   } else if (const auto* failed = std::get_if<FailureExit>(&exit)) {
@@ -203,6 +210,17 @@ void VcpuSet::handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& 
         break;
     }
   }
+}
+
+void VcpuSet::note_unhandled(Seat& seat, const Bus::Reader& reader, const char* space,
+                             std::uint64_t address, bool write) {
+  const std::uint64_t unhandled = reader.unhandled();
+  if (unhandled == seat.unhandled.load(std::memory_order_relaxed)) return;
+  seat.unhandled.store(unhandled, std::memory_order_relaxed);
+  if (!log::enabled(log::Level::debug)) return;
+  log::write_limited(
+      unhandled_log_, log::Level::debug,
+      fmt::format("no device answers a {} {} at {:#x}", space, write ? "write" : "read", address));
 }
 
 void VcpuSet::report(VcpuEvent event) {

@@ -16,8 +16,6 @@
 // A thread parks only after KVM has finished the instruction of the last exit, so that a parked
 // vCPU's registers may be set.
 
-#include <pthread.h>
-
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -29,8 +27,11 @@
 #include <thread>
 #include <vector>
 
+#include <pthread.h>
+
 #include "vmm/bus.h"
 #include "vmm/error.h"
+#include "vmm/log.h"
 #include "vmm/marks.h"
 #include "vmm/vcpu.h"
 
@@ -105,14 +106,17 @@ class VcpuSet {
   bool wait_for_run(Vcpu& vcpu, Seat& seat);  // false: end
   void run_until_told(Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
   void handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
+  void note_unhandled(Seat& seat, const Bus::Reader& reader, const char* space,
+                      std::uint64_t address, bool write);
   void report(VcpuEvent event);
-  void give(Order order);  // publishes and kicks
+  void give(Order order);                     // publishes and kicks
   [[nodiscard]] bool all(State state) const;  // under mutex_
 
   std::vector<Vcpu> vcpus_;
   Bus& bus_;
   Marks& marks_;
   const EventHandler handler_;
+  log::RateLimit unhandled_log_;              // the guest can trigger these lines
   std::vector<std::unique_ptr<Seat>> seats_;  // fixed after create()
 
   mutable std::mutex mutex_;  // a leaf: nothing is called under it but pthread_kill

@@ -5,8 +5,7 @@
 namespace outboard::vmm {
 
 int Vm::capability(int number) const {
-  const int result =
-      kvm_ioctl(fd_.get(), KVM_CHECK_EXTENSION, static_cast<unsigned long>(number));
+  const int result = kvm_ioctl(fd_.get(), KVM_CHECK_EXTENSION, static_cast<unsigned long>(number));
   return result < 0 ? 0 : result;
 }
 

@@ -4,11 +4,11 @@
 // as -errno. Created on the main thread; every member may be called from any thread (KVM serialises
 // what must be).
 
-#include <linux/kvm.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <utility>
+
+#include <linux/kvm.h>
 
 #include "vfio_user/unique_fd.h"
 

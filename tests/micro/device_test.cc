@@ -70,7 +70,8 @@ TEST_CASE("INTx: level-triggered, brought again by each EOI while held, unmasked
   check_passed(run);
 }
 
-TEST_CASE("reboot with a device: same connection, one DEVICE_RESET each, BARs and MSI-X as at first") {
+TEST_CASE(
+    "reboot with a device: same connection, one DEVICE_RESET each, BARs and MSI-X as at first") {
   for (const bool mapped : {false, true}) {
     CAPTURE(mapped);
     Peer peer({.mapped_bar2 = mapped});

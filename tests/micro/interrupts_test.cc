@@ -1,13 +1,12 @@
 // Interrupt routing on real KVM, without a device: what irqfd and resample descriptors do.
-#include <doctest/doctest.h>
-
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+
+#include <doctest/doctest.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "tests/micro/guest_run.h"
 #include "vmm/board.h"
@@ -37,7 +36,8 @@ class Witness final : public devices::BusDevice {
   }
   void write(std::uint64_t, std::span<const std::byte>) override {}
 
-  std::atomic<std::uint32_t> early{0};  // reads that found the resample descriptor signalled already
+  std::atomic<std::uint32_t> early{
+      0};  // reads that found the resample descriptor signalled already
 
  private:
   int resample_;
@@ -67,8 +67,8 @@ TEST_CASE("resample irqfd: one EOI of the guest is one signal, one trigger is on
     return value;
   };
   vmm::Marks marks;
-  auto set = vmm::VcpuSet::create(std::move(*vcpus), (*board)->bus(), marks,
-                                  [](vmm::VcpuEvent) {}, {});
+  auto set =
+      vmm::VcpuSet::create(std::move(*vcpus), (*board)->bus(), marks, [](vmm::VcpuEvent) {}, {});
   REQUIRE(set);
   (*set)->resume();
   while (word(0x6000004) == 0) std::this_thread::yield();

@@ -1,13 +1,12 @@
 // The machine without devices: exits, memory, CPUs, console, and every way it can end.
-#include <doctest/doctest.h>
-
-#include <signal.h>
-#include <unistd.h>
-
 #include <array>
 #include <cstdio>
 #include <numeric>
 #include <sstream>
+
+#include <doctest/doctest.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include "tests/micro/guest_run.h"
 #include "vmm/kvm.h"
@@ -37,7 +36,8 @@ std::uint64_t printed(const GuestRun& run, const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("PVH: a guest starts in protected mode with EBX at its start info, prints and powers off") {
+TEST_CASE(
+    "PVH: a guest starts in protected mode with EBX at its start info, prints and powers off") {
   GuestRun run;
   run_guest(guest_config("hello"), run);
   check_passed(run);
@@ -157,18 +157,17 @@ TEST_CASE("power button: a guest that does not answer is stopped at the deadline
 
 TEST_CASE("SIGTERM presses the power button; a second one ends the machine, status 128 + 15") {
   GuestRun run;
-  run_guest(guest_config("deaf"), run,
-            [](vmm::Machine&, vmm::EventLoop& loop, MemoryConsole& console) {
-              console.on_output([&loop](const std::string& text) {
-                if (text != "ready\n") return;
-                loop.post([&loop] {
-                  ::kill(::getpid(), SIGTERM);
-                  // Signals of one number do not queue: the second one after the first was taken.
-                  (void)loop.after(std::chrono::milliseconds(50),
-                                   [] { ::kill(::getpid(), SIGTERM); });
-                });
-              });
-            });
+  run_guest(
+      guest_config("deaf"), run, [](vmm::Machine&, vmm::EventLoop& loop, MemoryConsole& console) {
+        console.on_output([&loop](const std::string& text) {
+          if (text != "ready\n") return;
+          loop.post([&loop] {
+            ::kill(::getpid(), SIGTERM);
+            // Signals of one number do not queue: the second one after the first was taken.
+            (void)loop.after(std::chrono::milliseconds(50), [] { ::kill(::getpid(), SIGTERM); });
+          });
+        });
+      });
   CHECK(run.reason.exit_code() == 128 + SIGTERM);
 }
 

@@ -2,9 +2,9 @@
 // which is exit status 77.
 
 #define DOCTEST_CONFIG_IMPLEMENT
-#include <doctest/doctest.h>
-
 #include <cstdio>
+
+#include <doctest/doctest.h>
 
 #include "vmm/arch.h"
 #include "vmm/kvm.h"

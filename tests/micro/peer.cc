@@ -1,14 +1,14 @@
 #include "tests/micro/peer.h"
 
-#include <poll.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace outboard::micro {
 namespace {
@@ -100,17 +100,17 @@ void Peer::run() {
 }
 
 void Peer::make_config() {
-  put(config_, 0x00, 0x1b36, 2);   // vendor
-  put(config_, 0x02, 0x0fed, 2);   // device
-  put(config_, 0x06, 0x0010, 2);   // status: capability list
+  put(config_, 0x00, 0x1b36, 2);  // vendor
+  put(config_, 0x02, 0x0fed, 2);  // device
+  put(config_, 0x06, 0x0010, 2);  // status: capability list
   put(config_, 0x08, 0xff0000 << 8, 4);
-  put(config_, 0x10, 0x0, 4);      // BAR0: 32-bit memory
-  put(config_, 0x14, 0x0, 4);      // BAR1: 32-bit memory
-  put(config_, 0x18, 0xc, 4);      // BAR2: 64-bit prefetchable
-  put(config_, 0x20, 0x1, 4);      // BAR4: I/O
-  put(config_, 0x34, 0x40, 1);     // first capability
-  put(config_, 0x3d, 1, 1);        // INTA
-  put(config_, 0x40, 0x11, 1);     // MSI-X
+  put(config_, 0x10, 0x0, 4);   // BAR0: 32-bit memory
+  put(config_, 0x14, 0x0, 4);   // BAR1: 32-bit memory
+  put(config_, 0x18, 0xc, 4);   // BAR2: 64-bit prefetchable
+  put(config_, 0x20, 0x1, 4);   // BAR4: I/O
+  put(config_, 0x34, 0x40, 1);  // first capability
+  put(config_, 0x3d, 1, 1);     // INTA
+  put(config_, 0x40, 0x11, 1);  // MSI-X
   put(config_, 0x41, 0, 1);
   put(config_, 0x42, kVectors - 1, 2);
   put(config_, 0x44, 0x000 | 1, 4);  // table in BAR1
@@ -125,10 +125,14 @@ int Peer::region_read(std::uint32_t region, std::uint64_t offset, std::span<std:
       std::memcpy(data.data(), &value, std::min(data.size(), sizeof(value)));
       return 0;
     }
-    case 2: return copy_out(bar2_.empty() ? std::span<const std::byte>(plain_) : bar2_, offset, data);
-    case 4: return copy_out(ports_, offset, data);
-    case kConfigRegion: return copy_out(config_, offset, data);
-    default: return EINVAL;
+    case 2:
+      return copy_out(bar2_.empty() ? std::span<const std::byte>(plain_) : bar2_, offset, data);
+    case 4:
+      return copy_out(ports_, offset, data);
+    case kConfigRegion:
+      return copy_out(config_, offset, data);
+    default:
+      return EINVAL;
   }
 }
 
@@ -136,29 +140,45 @@ int Peer::region_write(std::uint32_t region, std::uint64_t offset,
                        std::span<const std::byte> data) {
   ++writes_;
   switch (region) {
-    case 0: write_register(offset, value_of(data)); return 0;
-    case 2: return copy_in(bar2_.empty() ? std::span<std::byte>(plain_) : bar2_, offset, data);
-    case 4: return copy_in(ports_, offset, data);
-    case kConfigRegion: return 0;  // the client's own copy is what the guest sees
-    default: return EINVAL;
+    case 0:
+      write_register(offset, value_of(data));
+      return 0;
+    case 2:
+      return copy_in(bar2_.empty() ? std::span<std::byte>(plain_) : bar2_, offset, data);
+    case 4:
+      return copy_in(ports_, offset, data);
+    case kConfigRegion:
+      return 0;  // the client's own copy is what the guest sees
+    default:
+      return EINVAL;
   }
 }
 
 std::uint64_t Peer::read_register(std::uint64_t offset) const {
   switch (offset) {
-    case 0x00: return 0xc0ffee01;
-    case 0x08: return scratch_;
-    case 0x18: return intx_ ? 1 : 0;
-    case 0x20: return unmasks_.load();
-    case 0x30: return resets_.load();
-    default: return 0;
+    case 0x00:
+      return 0xc0ffee01;
+    case 0x08:
+      return scratch_;
+    case 0x18:
+      return intx_ ? 1 : 0;
+    case 0x20:
+      return unmasks_.load();
+    case 0x30:
+      return resets_.load();
+    default:
+      return 0;
   }
 }
 
 void Peer::write_register(std::uint64_t offset, std::uint64_t value) {
   switch (offset) {
-    case 0x08: scratch_ = value; break;
-    case 0x10: server_->trigger(kMsix, static_cast<std::uint32_t>(value)); break;
+    case 0x08:
+      scratch_ = value;
+      break;
+    case 0x10:
+      server_->trigger(kMsix, static_cast<std::uint32_t>(value));
+      break;
     case 0x18:
       intx_ = value != 0;
       signal_intx();
@@ -168,7 +188,8 @@ void Peer::write_register(std::uint64_t offset, std::uint64_t value) {
       server_->dma_write(value, std::as_bytes(std::span(&mark, 1)));
       break;
     }
-    default: break;
+    default:
+      break;
   }
 }
 

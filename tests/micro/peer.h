@@ -62,7 +62,7 @@ class Peer final : private vfio_user::DeviceModel {
   vfio_user::DeviceShape shape_;
   vfio_user::UniqueFd memory_;  // of BAR2, when mapped
   std::span<std::byte> bar2_;
-  vfio_user::UniqueFd stop_;    // an eventfd: the thread ends
+  vfio_user::UniqueFd stop_;  // an eventfd: the thread ends
 
   // the device's thread
   std::array<std::byte, 256> config_{};

@@ -1,13 +1,14 @@
 // vCPU threads on real KVM: kicks are never lost, and a paused vCPU stands still.
-#include <doctest/doctest.h>
+#include "vmm/vcpu_set.h"
 
 #include <atomic>
 #include <cstring>
 
+#include <doctest/doctest.h>
+
 #include "tests/micro/guest_run.h"
 #include "vmm/board.h"
 #include "vmm/guest_image.h"
-#include "vmm/vcpu_set.h"
 
 using namespace outboard;
 using namespace outboard::micro;

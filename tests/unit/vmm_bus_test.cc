@@ -1,13 +1,13 @@
 // The buses: who answers which address, and that look-ups and changes never wait for each other.
-#include "vmm/bus.h"
-
-#include <doctest/doctest.h>
-
 #include <array>
 #include <atomic>
 #include <cstring>
 #include <thread>
 #include <vector>
+
+#include <doctest/doctest.h>
+
+#include "vmm/bus.h"
 
 using outboard::devices::BusDevice;
 using outboard::devices::Priority;

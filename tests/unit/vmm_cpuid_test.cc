@@ -1,8 +1,8 @@
 // What CPUID and the boot registers tell the guest. Leaves as in the SDM volume 2A and the APM
 // volume 3.
-#include <doctest/doctest.h>
-
 #include <optional>
+
+#include <doctest/doctest.h>
 
 #include "vmm/x86_64/boot_registers.h"
 #include "vmm/x86_64/cpuid.h"
@@ -40,8 +40,8 @@ std::vector<kvm_cpuid_entry2> amd_host() {
   };
 }
 
-std::optional<kvm_cpuid_entry2> find(const std::vector<kvm_cpuid_entry2>& table,
-                                     std::uint32_t leaf, std::uint32_t index = 0) {
+std::optional<kvm_cpuid_entry2> find(const std::vector<kvm_cpuid_entry2>& table, std::uint32_t leaf,
+                                     std::uint32_t index = 0) {
   for (const auto& e : table) {
     if (e.function == leaf && e.index == index) return e;
   }

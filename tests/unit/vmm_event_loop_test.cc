@@ -1,17 +1,16 @@
 // The event loop: file descriptors, signals, timers and posted functions on one thread.
-#include "vmm/event_loop.h"
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <thread>
 
 #include <doctest/doctest.h>
-
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <csignal>
-#include <cstdlib>
-#include <thread>
+#include "vmm/event_loop.h"
 
 using outboard::devices::WatchId;
 using outboard::vfio_user::UniqueFd;
@@ -26,7 +25,9 @@ std::unique_ptr<EventLoop> make_loop() {
   return std::move(*loop);
 }
 
-UniqueFd make_eventfd() { return UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
+UniqueFd make_eventfd() {
+  return UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
 
 void signal_fd(const UniqueFd& fd) {
   const std::uint64_t one = 1;

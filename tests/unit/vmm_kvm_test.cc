@@ -1,13 +1,11 @@
 // Opening KVM on hosts that do not have it, and what is said then.
-#include "vmm/kvm.h"
+#include <array>
 
 #include <doctest/doctest.h>
-
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
-
+#include "vmm/kvm.h"
 #include "vmm/kvm_abi.h"
 
 using namespace outboard::vmm;

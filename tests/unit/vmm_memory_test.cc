@@ -1,13 +1,12 @@
 // Guest memory: the sealed memfd and its windows; the address map.
-#include <doctest/doctest.h>
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "vmm/arch.h"
 #include "vmm/guest_memory.h"

@@ -10,8 +10,7 @@ namespace outboard::vmm::arch {
 
 static_assert(boot::kSleepTypeOff == devices::PowerBlock::kSleepTypeOff);
 
-FirmwareTables firmware_tables(const FirmwareDescription& description,
-                               const MemoryLayout& layout) {
+FirmwareTables firmware_tables(const FirmwareDescription& description, const MemoryLayout& layout) {
   using namespace x86_64;
   boot::AcpiDescription acpi;
   for (std::uint32_t i = 0; i < description.vcpus; ++i) acpi.apic_ids.push_back(i);

@@ -7,7 +7,9 @@
 namespace outboard::vmm::x86_64 {
 namespace {
 
-constexpr std::uint32_t bit(unsigned n) { return std::uint32_t{1} << n; }
+constexpr std::uint32_t bit(unsigned n) {
+  return std::uint32_t{1} << n;
+}
 
 // Leaf 1
 constexpr std::uint32_t kEcxMonitor = bit(3);

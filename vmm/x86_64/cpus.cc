@@ -1,12 +1,12 @@
 // The vCPUs of the x86-64 machine: CPUID, clock, power-on state, entry.
 
-#include <cpuid.h>
-#include <fmt/core.h>
-
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <utility>
+
+#include <cpuid.h>
+#include <fmt/core.h>
 
 #include "vmm/arch.h"
 #include "vmm/kvm_abi.h"
@@ -28,7 +28,8 @@ class CpuidBuffer {
   explicit CpuidBuffer(std::span<const kvm_cpuid_entry2> entries = {})
       : words_((sizeof(abi::CountedHeader) + kMaxEntries * sizeof(kvm_cpuid_entry2)) / 8 + 1) {
     set_count(entries.empty() ? kMaxEntries : entries.size());
-    if (!entries.empty()) std::memcpy(bytes() + sizeof(abi::CountedHeader), entries.data(), entries.size_bytes());
+    if (!entries.empty())
+      std::memcpy(bytes() + sizeof(abi::CountedHeader), entries.data(), entries.size_bytes());
   }
 
   void* data() { return words_.data(); }
@@ -54,8 +55,8 @@ class CpuidBuffer {
 
 Result<std::vector<kvm_cpuid_entry2>> supported_cpuid(const Kvm& kvm) {
   CpuidBuffer buffer;
-  const int result = kvm_ioctl(kvm.fd(), abi::kGetSupportedCpuid,
-                               reinterpret_cast<unsigned long>(buffer.data()));
+  const int result =
+      kvm_ioctl(kvm.fd(), abi::kGetSupportedCpuid, reinterpret_cast<unsigned long>(buffer.data()));
   if (result < 0) {
     return failure(ExitStatus::no_kvm, fmt::format("KVM does not tell which CPUID it supports: {}",
                                                    std::strerror(-result)));
@@ -99,8 +100,9 @@ class X86Cpus final : public Cpus {
     }
     if (result >= 0) result = kvm_ioctl(vcpu.fd(), KVM_SET_REGS, &regs);
     if (result < 0) {
-      return failure(ExitStatus::internal_error,
-                     fmt::format("KVM refuses the kernel's entry state: {}", std::strerror(-result)));
+      return failure(
+          ExitStatus::internal_error,
+          fmt::format("KVM refuses the kernel's entry state: {}", std::strerror(-result)));
     }
     return {};
   }
@@ -136,8 +138,8 @@ Result<std::unique_ptr<Cpus>> Cpus::create(const Kvm& kvm, const Vm& vm, std::sp
   for (const Vcpu& vcpu : vcpus) {
     options.index = vcpu.index();
     CpuidBuffer buffer(x86_64::guest_cpuid(*supported, options));
-    const int result = kvm_ioctl(vcpu.fd(), abi::kSetCpuid,
-                                 reinterpret_cast<unsigned long>(buffer.data()));
+    const int result =
+        kvm_ioctl(vcpu.fd(), abi::kSetCpuid, reinterpret_cast<unsigned long>(buffer.data()));
     if (result < 0) {
       return failure(ExitStatus::no_kvm, fmt::format("KVM refuses the CPUID of vCPU {}: {}",
                                                      vcpu.index(), std::strerror(-result)));
@@ -148,9 +150,9 @@ Result<std::unique_ptr<Cpus>> Cpus::create(const Kvm& kvm, const Vm& vm, std::sp
   if (!irqchip) return tl::unexpected(irqchip.error());
   auto state = x86_64::VcpuState::capture(kvm, vcpus.front());
   if (!state) return tl::unexpected(state.error());
-  std::string clock =
-      trusted ? fmt::format("TSC at {}.{:03} MHz, kvm-clock", khz / 1000, khz % 1000)
-              : std::string("kvm-clock (the host's TSC is not trusted)");
+  std::string clock = trusted
+                          ? fmt::format("TSC at {}.{:03} MHz, kvm-clock", khz / 1000, khz % 1000)
+                          : std::string("kvm-clock (the host's TSC is not trusted)");
   return std::make_unique<X86Cpus>(vm, *irqchip, std::move(*state), std::move(clock));
 }
 

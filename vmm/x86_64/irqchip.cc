@@ -4,10 +4,10 @@
 
 #include "vmm/x86_64/irqchip.h"
 
-#include <fmt/core.h>
-
 #include <array>
 #include <cstring>
+
+#include <fmt/core.h>
 
 #include "vmm/arch.h"
 #include "vmm/x86_64/layout.h"
@@ -34,22 +34,25 @@ constexpr std::array<RequiredCapability, 15> kRequired{{
 }};
 
 tl::unexpected<MachineError> refused(const char* what, int error) {
-  return failure(ExitStatus::no_kvm, fmt::format("KVM refuses {}: {}", what, std::strerror(-error)));
+  return failure(ExitStatus::no_kvm,
+                 fmt::format("KVM refuses {}: {}", what, std::strerror(-error)));
 }
 
 }  // namespace
 
 namespace arch {
 
-std::span<const RequiredCapability> required_capabilities() { return kRequired; }
+std::span<const RequiredCapability> required_capabilities() {
+  return kRequired;
+}
 
 Result<void> prepare_vm(const Vm& vm) {
   std::uint64_t identity = x86_64::kIdentityMapAddress;
   if (const int result = kvm_ioctl(vm.fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity); result < 0) {
     return refused("the identity map page", result);
   }
-  if (const int result = kvm_ioctl(vm.fd(), KVM_SET_TSS_ADDR,
-                                   static_cast<unsigned long>(x86_64::kTssAddress));
+  if (const int result =
+          kvm_ioctl(vm.fd(), KVM_SET_TSS_ADDR, static_cast<unsigned long>(x86_64::kTssAddress));
       result < 0) {
     return refused("the task state pages", result);
   }
@@ -72,7 +75,9 @@ std::vector<kvm_irq_routing_entry> fixed_routes() {
   return routes;
 }
 
-std::uint32_t first_msi_gsi() { return x86_64::kIoapicPins; }
+std::uint32_t first_msi_gsi() {
+  return x86_64::kIoapicPins;
+}
 
 }  // namespace arch
 

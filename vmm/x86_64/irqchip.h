@@ -3,9 +3,9 @@
 // The power-on state of the in-kernel interrupt controllers (PICs and IOAPIC), kept for machine
 // resets. Main thread, no vCPU running.
 
-#include <linux/kvm.h>
-
 #include <array>
+
+#include <linux/kvm.h>
 
 #include "vmm/error.h"
 #include "vmm/vm.h"

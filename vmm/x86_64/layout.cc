@@ -1,8 +1,8 @@
 #include "vmm/x86_64/layout.h"
 
-#include <fmt/core.h>
-
 #include <algorithm>
+
+#include <fmt/core.h>
 
 #include "vmm/arch.h"
 

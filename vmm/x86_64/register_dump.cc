@@ -1,10 +1,10 @@
 // Everything about a vCPU that stopped for good, for a person who has to find out why.
 
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <cstring>
 #include <map>
+
+#include <fmt/core.h>
 
 #include "vmm/arch.h"
 #include "vmm/x86_64/msrs.h"
@@ -42,18 +42,25 @@ std::string system_registers(const kvm_sregs& s) {
   text += segment_line("cs", s.cs) + segment_line("ds", s.ds) + segment_line("es", s.es) +
           segment_line("fs", s.fs) + segment_line("gs", s.gs) + segment_line("ss", s.ss) +
           segment_line("tr", s.tr) + segment_line("ldt", s.ldt);
-  text += fmt::format("  gdt base {:016x} limit {:04x}   idt base {:016x} limit {:04x}\n",
-                      std::uint64_t{s.gdt.base}, s.gdt.limit, std::uint64_t{s.idt.base},
-                      s.idt.limit);
+  text +=
+      fmt::format("  gdt base {:016x} limit {:04x}   idt base {:016x} limit {:04x}\n",
+                  std::uint64_t{s.gdt.base}, s.gdt.limit, std::uint64_t{s.idt.base}, s.idt.limit);
   return text;
 }
 
 std::string model_specific_registers(const Vcpu& vcpu) {
   static constexpr std::pair<std::uint32_t, const char*> kShown[] = {
-      {0xc000'0081, "STAR"},          {0xc000'0082, "LSTAR"},       {0xc000'0084, "FMASK"},
-      {0xc000'0100, "FS_BASE"},       {0xc000'0101, "GS_BASE"},     {0xc000'0102, "KERNEL_GS_BASE"},
-      {0x174, "SYSENTER_CS"},         {0x175, "SYSENTER_ESP"},      {0x176, "SYSENTER_EIP"},
-      {0x277, "PAT"},                 {0x10, "TSC"},
+      {0xc000'0081, "STAR"},
+      {0xc000'0082, "LSTAR"},
+      {0xc000'0084, "FMASK"},
+      {0xc000'0100, "FS_BASE"},
+      {0xc000'0101, "GS_BASE"},
+      {0xc000'0102, "KERNEL_GS_BASE"},
+      {0x174, "SYSENTER_CS"},
+      {0x175, "SYSENTER_ESP"},
+      {0x176, "SYSENTER_EIP"},
+      {0x277, "PAT"},
+      {0x10, "TSC"},
   };
   std::vector<std::uint32_t> indexes;
   for (const auto& [index, name] : kShown) indexes.push_back(index);

@@ -1,9 +1,9 @@
 #include "vmm/x86_64/vcpu_state.h"
 
-#include <fmt/core.h>
-
 #include <cstring>
 #include <span>
+
+#include <fmt/core.h>
 
 #include "vmm/x86_64/msrs.h"
 
@@ -54,7 +54,8 @@ Result<void> VcpuState::restore(const Vcpu& vcpu) const {
   const bool first = vcpu.index() == 0;
 
   kvm_sregs sregs = sregs_;
-  sregs.apic_base = first ? sregs.apic_base | kApicBaseBootCpu : sregs.apic_base & ~kApicBaseBootCpu;
+  sregs.apic_base =
+      first ? sregs.apic_base | kApicBaseBootCpu : sregs.apic_base & ~kApicBaseBootCpu;
   kvm_lapic_state lapic = lapic_;
   const std::uint32_t id = vcpu.index() << 24;
   std::memcpy(lapic.regs + kApicIdRegister, &id, sizeof(id));

@@ -3,11 +3,11 @@
 // The power-on state of a vCPU, read from a vCPU that has never run, and written back at a machine
 // reset. Main thread, no vCPU running.
 
-#include <linux/kvm.h>
-
 #include <cstdint>
 #include <map>
 #include <vector>
+
+#include <linux/kvm.h>
 
 #include "vmm/error.h"
 #include "vmm/kvm.h"

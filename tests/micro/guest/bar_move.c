@@ -1,8 +1,9 @@
 // One CPU moves BAR2 between addresses while another reads and writes through a second place: where
-// the BAR is, reads give what was written or, in the middle of a move, all ones; never anything else.
+// the BAR is, reads give what was written or, in the middle of a move, all ones; never anything
+// else.
 #include "peer.h"
 
-static volatile uint64_t current;     // where BAR2 is, or 0 while it moves
+static volatile uint64_t current;  // where BAR2 is, or 0 while it moves
 static volatile uint32_t stop, ready, stopped;
 static volatile uint64_t good, missed, wrong;
 

@@ -99,7 +99,9 @@ void interrupt(uint64_t vector, uint64_t rip) {
   failed("at rip", rip);
 }
 
-void on_interrupt(uint8_t vector, interrupt_handler handler) { handlers[vector] = handler; }
+void on_interrupt(uint8_t vector, interrupt_handler handler) {
+  handlers[vector] = handler;
+}
 
 void interrupts_init(void) {
   for (uint32_t i = 0; i < 256; ++i) {
@@ -119,7 +121,9 @@ void interrupts_init(void) {
   apic_write(0x80, 0);      // task priority
 }
 
-void end_of_interrupt(void) { apic_write(0xb0, 0); }
+void end_of_interrupt(void) {
+  apic_write(0xb0, 0);
+}
 
 static void ioapic_write(uint32_t reg, uint32_t value) {
   write32(IOAPIC, reg);

@@ -4,14 +4,15 @@
 static volatile uint32_t counts[kPeerVectors];
 static uint64_t bar0, table;
 
-#define HANDLER(n) \
+#define HANDLER(n)              \
   static void vector##n(void) { \
-    ++counts[n]; \
-    end_of_interrupt(); \
+    ++counts[n];                \
+    end_of_interrupt();         \
   }
-HANDLER(0) HANDLER(1) HANDLER(2) HANDLER(3)
+HANDLER(0)
+HANDLER(1) HANDLER(2) HANDLER(3)
 
-static void wait_for(uint32_t n, uint32_t count, const char* what) {
+    static void wait_for(uint32_t n, uint32_t count, const char* what) {
   for (int i = 0; i < 3000000 && counts[n] < count; ++i) {
     interrupts_on();
     relax();
@@ -20,7 +21,9 @@ static void wait_for(uint32_t n, uint32_t count, const char* what) {
   check_equal(counts[n], count, what);
 }
 
-static void ring(uint32_t n) { write32(bar0 + kPeerRing, n); }
+static void ring(uint32_t n) {
+  write32(bar0 + kPeerRing, n);
+}
 
 static void settle(void) {
   // A trapped read: every write before it has reached the device.
