@@ -25,7 +25,7 @@ check() { # check NAME COMMAND...
 matches() { if grep -qE -- "$3" <<<"$2"; then ok "$1"; else not_ok "$1" "no line matches '$3' in: ${2:0:400}"; fi; }
 note() { printf '# %s\n' "$*"; }
 
-# Reads a console; shows the guest's results as they come, and its indented remarks.
+# Reads a console; shows the guest's results as they come, and with VERBOSE everything else.
 relay_results() {
   local line
   while IFS= read -r line || [[ -n $line ]]; do
@@ -33,7 +33,7 @@ relay_results() {
     case $line in
       *'outboard-test: ok '*) ok "${line#*outboard-test: ok }" ;;
       *'outboard-test: not ok '*) emit "not ok - $group_name: ${line#*outboard-test: not ok }" ;;
-      '    '*) if [[ -n ${VERBOSE:-} ]]; then note "$line"; fi ;;
+      *) if [[ -n ${VERBOSE:-} ]]; then note "$SECONDS s: $line"; fi ;;
     esac
   done
 }
@@ -95,15 +95,15 @@ run_machine() {
 }
 
 # test_boot SCRIPT CONFIG ARGUMENT...: boots it with /outboard/SCRIPT as first process, which tests and
-# powers off; checks that it got to its end and how outboard ended.
+# powers off; checks that it got to its end and how outboard ended. $boot_options are more kernel options.
 test_boot() {
   local script=$1 config=$2 before counted wanted
   shift 2
   before=$(grep -c . "$results")
-  run_machine "$CONFIGS/$config" --append "init=/outboard/$script $guest_options" "$@"
+  run_machine "$CONFIGS/$config" --append "init=/outboard/$script $guest_options ${boot_options:-}" "$@"
   counted=$(($(grep -c . "$results") - before))
   wanted=$(sed -n 's/.*outboard-test: done \([0-9]*\).*/\1/p' "$group_dir/console.log" | tail -n 1)
-  is "the guest's tests ran to their end" "${wanted:-none} of them" "$counted of them"
+  is "the guest's tests ran to their end" "$counted results" "${wanted:-unknown} results"
   expect_status 0 "outboard ends with status 0 after the guest's power-off"
 }
 

@@ -33,13 +33,13 @@ test_first() {
 group smp 150 "configs/smp.toml: four vCPUs"
 test_smp() {
   root_on_disk || return
-  test_boot smp smp.toml --set "$(root_socket)" --append outboard.cpus=4
+  boot_options=outboard.cpus=4 test_boot smp smp.toml --set "$(root_socket)"
 }
 
 group memory 150 "configs/bigmem.toml: 6 GiB of sparse memory"
 test_memory() {
   root_on_disk || return
-  test_boot memory bigmem.toml --set "$(root_socket)" --append outboard.memory=6144
+  boot_options=outboard.memory=6144 test_boot memory bigmem.toml --set "$(root_socket)"
 }
 
 group hugepages 120 "configs/hugepages.toml: guest memory in 2 MiB pages"
@@ -54,7 +54,7 @@ test_hugepages() {
     return
   fi
   if root_on_disk; then
-    test_boot memory hugepages.toml --set "$(root_socket)" --append outboard.memory=512
+    boot_options=outboard.memory=512 test_boot memory hugepages.toml --set "$(root_socket)"
     is "all huge pages are given back" "$(awk '/HugePages_Free/ {print $2}' /proc/meminfo)" "$(<$pool)"
   fi
   echo "$old" >$pool
@@ -75,7 +75,7 @@ test_trap() {
 group nvme 420 "configs/two-disks.toml: nvme-cli, mkfs, fsck and fio --verify"
 test_nvme() {
   root_on_disk || return
-  test_boot nvme two-disks.toml --set "$(root_socket)" --append "outboard.fio_seconds=${FIO_SECONDS:-60}"
+  boot_options="outboard.fio_seconds=${FIO_SECONDS:-60}" test_boot nvme two-disks.toml --set "$(root_socket)"
 }
 
 group reboots 300 "five reboots from inside the guest, one process and one connection"
@@ -110,7 +110,7 @@ test_debian() {
   end_of "$pid"
   expect_status 0 "SIGTERM presses the power button and systemd powers off"
   matches "the guest shut down in order" "$(<"$group_dir/console.log")" 'reboot: Power down|Reached target.*(Power-Off|System Power Off)'
-  is "the server was stopped with the machine" "$(pgrep -c outboard-nvme)" 0
+  is "the server was stopped with the machine" "$(pgrep -cf "outboard-nvme.*$disk")" 0
 }
 console_says() { grep -qa -- "$2" "$group_dir/console.log" || ! kill -0 "$1" 2>/dev/null; }
 

@@ -101,7 +101,7 @@ with_progress() {
       printf '%s: %s … %d s\n' "$tool" "$label" "$elapsed" >&2
       shown=$((shown + 1))
     fi
-    sleep 0.2
+    sleep 0.5
   done
   wait "$pid" || status=$?
   if [[ -t 2 ]] && ((shown)); then printf '\r\033[K' >&2; fi

@@ -132,9 +132,24 @@ group_install() {
     bash -c '! grep -rhE "#include \"(vmm|devices|boot|tools)/" "$1/include"' include "$prefix"
   new_temp_dir consumer
   expect "the package vfio_user is found and used by another project" \
-    bash -euc 'cmake -S "$1" -B "$2" -G Ninja -DCMAKE_PREFIX_PATH="$3" -DCMAKE_BUILD_TYPE=Release && cmake --build "$2" -j "$4" && ctest --test-dir "$2" --output-on-failure --no-tests=ignore' \
+    bash -euc 'cmake -S "$1" -B "$2" -G Ninja -DCMAKE_PREFIX_PATH="$3" -DCMAKE_BUILD_TYPE=Release && cmake --build "$2" -j "$4"' \
     consumer "$repo_root/vfio_user/examples" "$consumer" "$prefix" "$jobs"
+  expect "its client reads the identity of its device, and outboard probe agrees" examples_talk "$consumer" "$prefix/bin/outboard"
   end_group
+}
+
+# The example device of the folder $1, attached to by the example client and by the program $2.
+examples_talk() {
+  local socket=$1/device.sock device status=0
+  "$1/vfio_user_device" "$socket" &
+  device=$!
+  cleanup_pids+=("$device")
+  until [[ -S $socket ]] || ! kill -0 "$device" 2>/dev/null; do sleep 0.02; done
+  { timeout 20 "$1/vfio_user_identify" "$socket" && timeout 20 "$2" probe "$socket"; } >"$1/said" 2>&1 || status=$?
+  kill "$device" 2>/dev/null
+  wait "$device" || status=$?
+  cat "$1/said"
+  ((status == 0)) && (($(grep -ciE '1b36:0001' "$1/said") >= 2)) && ! [[ -e $socket ]]
 }
 
 man_page_is_clean() {
