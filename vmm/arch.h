@@ -98,6 +98,9 @@ struct FirmwareTables {
   std::uint64_t root = 0;  // what the kernel is told (RSDP)
   std::vector<std::byte> bytes;
   std::vector<boot::NamedTable> tables;  // where each lies in `bytes`
+  // Code for a guest that resets by jumping to where firmware would be. Empty: no such thing.
+  std::uint64_t reset_vector = 0;  // guest-physical
+  std::vector<std::byte> reset_code;
 };
 [[nodiscard]] FirmwareTables firmware_tables(const FirmwareDescription& description,
                                              const MemoryLayout& layout);

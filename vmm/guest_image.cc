@@ -36,6 +36,13 @@ Result<vfio_user::UniqueFd> open_file(const std::string& path, std::string_view 
   return fd;
 }
 
+bool put(const GuestMemory& memory, std::uint64_t address, std::span<const std::byte> bytes) {
+  const auto place = memory.at(address, bytes.size());
+  if (place.size() != bytes.size()) return false;
+  std::ranges::copy(bytes, place.begin());
+  return true;
+}
+
 // The bytes of a file while they are needed: its pages are not kept in the process afterwards.
 class MappedFile {
  public:
@@ -95,11 +102,10 @@ Result<boot::EntryState> GuestImage::load(const GuestMemory& memory,
   said_ = true;
 
   const arch::FirmwareTables tables = arch::firmware_tables(firmware, layout);
-  const auto place = memory.at(tables.base, tables.bytes.size());
-  if (place.empty()) {
+  if (!put(memory, tables.base, tables.bytes) ||
+      !put(memory, tables.reset_vector, tables.reset_code)) {
     return failure(ExitStatus::internal_error, "the firmware tables do not fit guest memory");
   }
-  std::ranges::copy(tables.bytes, place.begin());
 
   const MappedFile initrd(initrd_.get());
   if (initrd_ && initrd.bytes().empty()) return bad_file(initrd_path_, "cannot be read");

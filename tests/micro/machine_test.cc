@@ -194,6 +194,13 @@ TEST_CASE("reboot: the machine starts again in place, from power-on state, five 
   CHECK(run.statistics.find("5 reboots") != std::string::npos);
 }
 
+TEST_CASE("a jump to the firmware's reset vector in real mode is a reboot, as Linux needs it") {
+  GuestRun run;
+  run_guest(guest_config("firmware_reboot"), run, {}, std::chrono::seconds(20));
+  check_passed(run);
+  CHECK(run.console == "jumping\nPASSED\n");
+}
+
 TEST_CASE("on_reboot = \"exit\": a reboot ends the machine, status 0") {
   auto config = guest_config("reboot");
   config.on_reboot = vmm::OnReboot::exit;

@@ -2,11 +2,31 @@
 
 #include "boot/acpi.h"
 
+#include <span>
+#include <utility>
+
 #include "devices/power.h"
 #include "vmm/arch.h"
 #include "vmm/x86_64/layout.h"
 
 namespace outboard::vmm::arch {
+namespace {
+
+// Linux with hardware-reduced ACPI reboots by EFI, and where there is none it goes to real mode and
+// jumps to the firmware's reset vector (arch/x86/kernel/reboot.c). There is no firmware here, so
+// its vector writes the reset register:  mov dx, PORT; mov al, VALUE; out dx, al; 1: hlt; jmp 1b
+std::vector<std::byte> reset_code() {
+  constexpr std::uint16_t kPort = x86_64::kPowerPort + devices::PowerBlock::kReset;
+  constexpr std::uint8_t kCode[] = {
+      0xba, kPort & 0xff, kPort >> 8, 0xb0, devices::PowerBlock::kResetValue,
+      0xee, 0xf4,         0xeb,       0xfd,
+  };
+  static_assert(x86_64::kResetVector + sizeof(kCode) <= x86_64::kLegacyHoleEnd);
+  const auto bytes = std::as_bytes(std::span(kCode));
+  return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace
 
 static_assert(boot::kSleepTypeOff == devices::PowerBlock::kSleepTypeOff);
 
@@ -37,7 +57,9 @@ FirmwareTables firmware_tables(const FirmwareDescription& description, const Mem
   return {.base = kAcpiBase,
           .root = built.rsdp,
           .bytes = std::move(built.bytes),
-          .tables = std::move(built.tables)};
+          .tables = std::move(built.tables),
+          .reset_vector = kResetVector,
+          .reset_code = reset_code()};
 }
 
 }  // namespace outboard::vmm::arch

@@ -5,7 +5,8 @@
 //
 //   guest-physical                        what
 //   0x0'0000'0000 .. 0x0'0009'FFFF        RAM (boot data)
-//   0x0'000A'0000 .. 0x0'000F'FFFF        RAM, reserved in the map; ACPI tables at 0xE'0000
+//   0x0'000A'0000 .. 0x0'000F'FFFF        RAM, reserved in the map; ACPI tables at 0xE'0000, the
+//                                         reset vector at 0xF'FFF0
 //   0x0'0010'0000 .. low end              RAM; low end = min(memory, 3 GiB)
 //   0x0'C000'0000 .. 0x0'DFFF'FFFF        32-bit PCI window
 //   0x0'E000'0000 .. 0x0'E00F'FFFF        ECAM of bus 0
@@ -38,6 +39,7 @@ constexpr std::uint64_t kHighMemoryBase = 0x1'0000'0000;
 constexpr std::uint64_t kLegacyHoleBase = 0xA'0000;
 constexpr std::uint64_t kLegacyHoleEnd = 0x10'0000;
 constexpr std::uint64_t kAcpiBase = 0xE'0000;
+constexpr std::uint64_t kResetVector = 0xF'FFF0;  // F000:FFF0 in real mode
 
 constexpr std::uint64_t kMmio32Base = 0xC000'0000;
 constexpr std::uint64_t kMmio32Size = 0x2000'0000;

@@ -88,6 +88,40 @@ ap_start64:
         hlt
         jmp 1b
 
+// Leaves long mode for real mode and jumps to the firmware's reset vector, as Linux does.
+        .globl jump_to_firmware
+jump_to_firmware:
+        cli
+        leaq real_start(%rip), %rsi
+        movl $0x9000, %edi
+        movl $(real_end - real_start), %ecx
+        rep movsb
+        pushq $0x18
+        pushq $leave_long_mode
+        lretq
+        .code32
+leave_long_mode:
+        movl %cr0, %eax
+        andl $0x7fffffff, %eax
+        movl %eax, %cr0
+        movl $0xc0000080, %ecx
+        xorl %eax, %eax
+        xorl %edx, %edx
+        wrmsr
+        movw $0x30, %ax
+        movw %ax, %ds
+        movw %ax, %es
+        movw %ax, %ss
+        ljmp $0x28, $0x9000
+        .code16
+real_start:
+        movl %cr0, %eax
+        andl $0xfffffffe, %eax
+        movl %eax, %cr0
+        ljmpw $0xffff, $0
+real_end:
+        .code64
+
 // Stubs: vectors with an error code push it themselves.
         .macro stub vector
         .align 16
@@ -160,6 +194,8 @@ gdt:
         .quad 0x00cf93000000ffff        // 0x10: data
         .quad 0x00cf9b000000ffff        // 0x18: 32-bit code
         .quad 0x00cf93000000ffff        // 0x20: data
+        .quad 0x00009b000000ffff        // 0x28: 16-bit code
+        .quad 0x000093000000ffff        // 0x30: 16-bit data
 gdt_end:
 gdt_pointer:
         .word gdt_end - gdt - 1
