@@ -75,7 +75,7 @@ count_ctest() {
       line = $0; sub(/.*test cases: */, "", line); gsub(/[|a-z]/, " ", line); split(line, n, " ")
       p[id] += n[2]; f[id] += n[3]; s[id] += n[4]; seen[id] = 1
     }
-    /^[0-9]+: .*[Ss]kipped?: / { if (!(id in why)) { why[id] = $0; sub(/^[0-9]+: */, "", why[id]) } }
+    /^[0-9]+: .*(SKIPPED|[Ss]kipped): / { if (!(id in why)) { why[id] = $0; sub(/^[0-9]+: */, "", why[id]) } }
     match($0, /^ *[0-9]+\/[0-9]+ Test +#[0-9]+: /) {
       id = substr($0, RSTART, RLENGTH); sub(/.*#/, "", id); sub(/:.*/, "", id)
       name[id] = substr($0, RSTART + RLENGTH); sub(/ .*/, "", name[id])
