@@ -9,18 +9,16 @@
 #include <fmt/core.h>
 
 #include "devices/bar_allocator.h"
-#include "devices/pci_host.h"
-#include "devices/power.h"
-#include "devices/uart.h"
-#include "devices/vfio_function.h"
 #include "vmm/board.h"
 #include "vmm/console.h"
 #include "vmm/device_attach.h"
 #include "vmm/event_loop.h"
+#include "vmm/fixed_devices.h"
 #include "vmm/guest_image.h"
 #include "vmm/log.h"
 #include "vmm/machine_events.h"
 #include "vmm/marks.h"
+#include "vmm/pci_device.h"
 #include "vmm/statistics.h"
 #include "vmm/vcpu_set.h"
 
@@ -28,57 +26,6 @@ namespace outboard::vmm {
 namespace {
 
 using devices::PowerEvent;
-
-// The console as the UART sees it: the first byte is worth a mark.
-class MarkedOutput final : public devices::ConsoleOutput {
- public:
-  MarkedOutput(devices::ConsoleOutput& output, Marks& marks) : output_(output), marks_(marks) {}
-  std::size_t write(std::span<const std::byte> data) override {
-    marks_.stamp(Mark::first_console_byte);
-    return output_.write(data);
-  }
-
- private:
-  devices::ConsoleOutput& output_;
-  Marks& marks_;
-};
-
-log::Level level_of(devices::Severity severity) {
-  switch (severity) {
-    case devices::Severity::debug:
-      return log::Level::debug;
-    case devices::Severity::info:
-      return log::Level::info;
-    case devices::Severity::warning:
-      return log::Level::warning;
-    case devices::Severity::error:
-      break;
-  }
-  return log::Level::error;
-}
-
-std::string bar_kind(const devices::BarInfo& bar) {
-  const char* prefetchable = bar.prefetchable ? " prefetchable" : "";
-  switch (bar.kind) {
-    case devices::BarInfo::Kind::io:
-      return "I/O";
-    case devices::BarInfo::Kind::memory32:
-      return fmt::format("32-bit{}", prefetchable);
-    case devices::BarInfo::Kind::memory64:
-      return fmt::format("64-bit{}", prefetchable);
-    case devices::BarInfo::Kind::rom:
-      break;
-  }
-  return "ROM";
-}
-
-// A PCI function and the connection it stands for; the function goes first.
-struct Device {
-  const DeviceConfig* config = nullptr;
-  std::uint32_t slot = 0;
-  std::unique_ptr<vfio_user::Client> client;
-  std::unique_ptr<devices::VfioFunction> function;
-};
 
 class MachineImpl final : public Machine {
  public:
@@ -88,8 +35,7 @@ class MachineImpl final : public Machine {
         console_(parts.console),
         marks_(parts.marks),
         await_socket_(parts.await_socket),
-        events_(parts.loop),
-        output_(parts.console, parts.marks) {}
+        events_(parts.loop) {}
   ~MachineImpl() override;
 
   Result<void> set_up();
@@ -103,10 +49,7 @@ class MachineImpl final : public Machine {
  private:
   Result<void> watch_signals();
   Result<void> wait_for_devices(DeviceAttach& attach, const std::atomic<bool>& populated);
-  Result<void> plug_fixed_devices();
   Result<void> plug(std::vector<AttachedDevice> attached);
-  Result<void> plug_one(AttachedDevice attached, std::size_t index,
-                        devices::BarAllocator& allocator);
   Result<void> load_guest();
   void on_signal(int signal);
   void on_power(PowerEvent event);
@@ -133,14 +76,8 @@ class MachineImpl final : public Machine {
   // Destroyed from the bottom up: vCPUs, devices, bridge, board.
   std::optional<GuestImage> image_;
   std::unique_ptr<Board> board_;
-  MarkedOutput output_;
-  std::unique_ptr<GsiLine> uart_line_;
-  std::unique_ptr<GsiLine> power_line_;
-  std::unique_ptr<devices::Uart16550> uart_;
-  std::unique_ptr<devices::PowerBlock> power_;
-  std::unique_ptr<devices::PowerButton> button_;
-  devices::PciHost pci_;
-  std::vector<Device> devices_;
+  std::unique_ptr<FixedDevices> fixed_;
+  std::vector<PciDevice> devices_;
   std::unique_ptr<VcpuSet> vcpus_;
 };
 
@@ -201,7 +138,9 @@ Result<void> MachineImpl::set_up() {
   if (!set) return tl::unexpected(set.error());
   vcpus_ = std::move(*set);
   marks_.stamp(Mark::kvm_ready);
-  if (auto plugged = plug_fixed_devices(); !plugged) return plugged;
+  if (!prefault) marks_.stamp(Mark::memory_ready);
+  fixed_ = std::make_unique<FixedDevices>(*board_, console_, marks_,
+                                          [this](PowerEvent event) { on_power(event); });
   if (auto loaded = load_guest(); !loaded) return loaded;
   marks_.stamp(Mark::kernel_loaded);
 
@@ -226,85 +165,30 @@ Result<void> MachineImpl::wait_for_devices(DeviceAttach& attach,
                                            const std::atomic<bool>& populated) {
   while (!attach.decided() || !populated.load()) {
     loop_.run_once();
-    if (const auto stop = events_.stop_reason()) return failure(stop->status, stop->message);
+    if (const auto stop = events_.stop_reason()) {
+      return failure(static_cast<ExitStatus>(to_int(stop->status) + stop->signal), stop->message);
+    }
   }
-  return {};
-}
-
-Result<void> MachineImpl::plug_fixed_devices() {
-  using devices::Priority;
-  using devices::Space;
-  const arch::Wiring wiring = arch::wiring();
-  uart_line_ = std::make_unique<GsiLine>(board_->vm(), wiring.uart_gsi);
-  power_line_ = std::make_unique<GsiLine>(board_->vm(), wiring.power_button_gsi);
-  uart_ = std::make_unique<devices::Uart16550>(*uart_line_, output_);
-  power_ = std::make_unique<devices::PowerBlock>([this](PowerEvent event) { on_power(event); });
-  button_ = std::make_unique<devices::PowerButton>(*power_line_);
-
-  Bus& bus = board_->bus();
-  bus.map(Space::pio, wiring.uart_port, devices::Uart16550::kSize, *uart_, Priority::fixed);
-  bus.map(Space::pio, wiring.power_port, devices::PowerBlock::kSize, *power_, Priority::fixed);
-  bus.map(Space::pio, wiring.config_ports, devices::PciHost::kConfigPortsSize, pci_.config_ports(),
-          Priority::fixed);
-  bus.map(Space::mmio, board_->layout().ecam_base, devices::PciHost::kEcamSize, pci_.ecam(),
-          Priority::fixed);
   return {};
 }
 
 Result<void> MachineImpl::plug(std::vector<AttachedDevice> attached) {
   const arch::MemoryLayout& layout = board_->layout();
   devices::BarAllocator allocator(layout.mmio32, layout.mmio64, layout.pio);
-  for (std::size_t i = 0; i < attached.size(); ++i) {
-    auto plugged = plug_one(std::move(attached[i]), i, allocator);
-    if (plugged) continue;
-    return failure(
-        ExitStatus::device_attach,
-        fmt::format("device '{}': {}", config_.devices[i].name, plugged.error().message));
-  }
-  return {};
-}
-
-Result<void> MachineImpl::plug_one(AttachedDevice attached, std::size_t index,
-                                   devices::BarAllocator& allocator) {
-  const DeviceConfig& config = config_.devices[index];
-  const auto slot = static_cast<std::uint32_t>(index + 1);
-  devices::VfioFunctionOptions options;
-  options.name = config.name;
-  options.slot = slot;
-  options.intx_gsi = arch::intx_gsi(slot);
-  options.ids.vendor_id = config.vendor_id;
-  options.ids.device_id = config.device_id;
-  options.ids.subsystem_vendor_id = config.subsystem_vendor_id;
-  options.ids.subsystem_id = config.subsystem_id;
-  options.ids.class_code = config.class_code;
-  if (config.max_vectors) options.max_vectors = *config.max_vectors;
-  for (const auto& [region, map] : config.map) {
-    if (region < options.map_region.size()) options.map_region[region] = map;
-  }
-  options.log = [](devices::Severity severity, const std::string& line) {
-    log::write(level_of(severity), line);
-  };
-  options.on_lost = [this, &config](const vfio_user::Error& error) { on_lost(config, error); };
-  options.on_removal_request = [&config] {
-    log::warning("device '{}': its server asks for its removal, which outboard does not do",
-                 config.name);
-  };
-  options.on_device_error = [&config] {
-    log::warning("device '{}': its server reports an unrecoverable error", config.name);
-  };
   const devices::Machine services{board_->bus(),  board_->memslots(),  board_->msi(),
                                   board_->intx(), board_->io_events(), loop_};
-  Device device{
-      .config = &config, .slot = slot, .client = std::move(attached.client), .function = {}};
-  auto function = devices::VfioFunction::create(*device.client, std::move(attached.description),
-                                                services, std::move(options));
-  if (!function) return failure(ExitStatus::device_attach, function.error().message);
-  device.function = std::move(*function);
-  if (auto placed = device.function->place_bars(allocator); !placed) {
-    return failure(ExitStatus::device_attach, placed.error().message);
+  devices_.reserve(attached.size());
+  for (std::size_t i = 0; i < attached.size(); ++i) {
+    const auto slot = static_cast<std::uint32_t>(i + 1);
+    auto device =
+        PciDevice::plug(config_.devices[i], slot, std::move(attached[i]), services, allocator,
+                        [this](const DeviceConfig& config, const vfio_user::Error& error) {
+                          on_lost(config, error);
+                        });
+    if (!device) return tl::unexpected(device.error());
+    fixed_->pci().add(slot, device->function());
+    devices_.push_back(std::move(*device));
   }
-  pci_.add(slot, *device.function);
-  devices_.push_back(std::move(device));
   return {};
 }
 
@@ -345,7 +229,7 @@ void MachineImpl::press_power_button() {
 }
 
 void MachineImpl::press_on_main() {
-  button_->press();
+  fixed_->press_power_button();
   if (power_deadline_) return;
   const auto deadline = config_.power_button_deadline;
   auto timer = loop_.after(deadline, [this, deadline] {
@@ -391,10 +275,7 @@ void MachineImpl::on_lost(const DeviceConfig& device, const vfio_user::Error& er
 
 ExitReason MachineImpl::run() {
   running_ = true;
-  uart_->set_ready_handler([this] { console_.input_ready(); });
-  console_.start(
-      loop_, [this](std::span<const std::byte> input) { return uart_->receive(input); },
-      [this] { uart_->output_ready(); }, [this](ConsoleCommand command) { on_command(command); });
+  fixed_->start_console(loop_, [this](ConsoleCommand command) { on_command(command); });
   vcpus_->resume();
   std::optional<ExitReason> reason;
   while (!(reason = handle_events())) loop_.run_once();
@@ -442,8 +323,7 @@ std::optional<ExitReason> MachineImpl::restart() {
   ++restarts_;
   log::info("the guest reboots");
   // The devices first: none of them may write to memory while the kernel is loaded anew.
-  pci_.reset();
-  uart_->reset();
+  fixed_->reset();
   auto done = board_->cpus().reset(vcpus_->vcpus());
   if (done) done = load_guest();
   if (!done) return ExitReason{done.error().status, 0, done.error().message};
@@ -454,23 +334,16 @@ std::optional<ExitReason> MachineImpl::restart() {
 // Repeatable. A vCPU that waits for a server is woken: its connection closes.
 void MachineImpl::shut_down() {
   if (vcpus_) vcpus_->request_pause();
-  for (const Device& device : devices_) device.client->close();
+  for (PciDevice& device : devices_) device.close();
   if (vcpus_) vcpus_->stop();
 }
 
 std::vector<PlacedBar> MachineImpl::placed_bars() const {
-  std::vector<PlacedBar> bars;
-  for (const Device& device : devices_) {
-    for (const devices::BarInfo& bar : device.function->bars()) {
-      bars.push_back({.device = device.config->name,
-                      .slot = device.slot,
-                      .bar = bar.region,
-                      .address = bar.address,
-                      .size = bar.size,
-                      .kind = bar_kind(bar)});
-    }
+  std::vector<PlacedBar> all;
+  for (const PciDevice& device : devices_) {
+    for (PlacedBar& bar : device.bars()) all.push_back(std::move(bar));
   }
-  return bars;
+  return all;
 }
 
 std::string MachineImpl::statistics() const {
@@ -480,13 +353,10 @@ std::string MachineImpl::statistics() const {
     text += fmt::format("interrupt routes: sent to KVM {} times; {} reboots\n",
                         board_->msi().pushes(), restarts_);
   }
-  if (uart_ && uart_->lost_output() != 0) {
-    text += fmt::format("console: {} bytes of output lost\n", uart_->lost_output());
+  if (fixed_ && fixed_->lost_output() != 0) {
+    text += fmt::format("console: {} bytes of output lost\n", fixed_->lost_output());
   }
-  for (const Device& device : devices_) {
-    text +=
-        device_lines(device.config->name, device.client->counters(), device.function->counters());
-  }
+  for (const PciDevice& device : devices_) text += device.statistics();
   return text;
 }
 

@@ -1,0 +1,113 @@
+#include "vmm/pci_device.h"
+
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "vmm/arch.h"
+#include "vmm/log.h"
+#include "vmm/statistics.h"
+
+namespace outboard::vmm {
+namespace {
+
+log::Level level_of(devices::Severity severity) {
+  switch (severity) {
+    case devices::Severity::debug:
+      return log::Level::debug;
+    case devices::Severity::info:
+      return log::Level::info;
+    case devices::Severity::warning:
+      return log::Level::warning;
+    case devices::Severity::error:
+      break;
+  }
+  return log::Level::error;
+}
+
+std::string bar_kind(const devices::BarInfo& bar) {
+  const char* prefetchable = bar.prefetchable ? " prefetchable" : "";
+  switch (bar.kind) {
+    case devices::BarInfo::Kind::io:
+      return "I/O";
+    case devices::BarInfo::Kind::memory32:
+      return fmt::format("32-bit{}", prefetchable);
+    case devices::BarInfo::Kind::memory64:
+      return fmt::format("64-bit{}", prefetchable);
+    case devices::BarInfo::Kind::rom:
+      break;
+  }
+  return "ROM";
+}
+
+devices::VfioFunctionOptions options_of(const DeviceConfig& config, std::uint32_t slot) {
+  devices::VfioFunctionOptions options;
+  options.name = config.name;
+  options.slot = slot;
+  options.intx_gsi = arch::intx_gsi(slot);
+  options.ids.vendor_id = config.vendor_id;
+  options.ids.device_id = config.device_id;
+  options.ids.subsystem_vendor_id = config.subsystem_vendor_id;
+  options.ids.subsystem_id = config.subsystem_id;
+  options.ids.class_code = config.class_code;
+  if (config.max_vectors) options.max_vectors = *config.max_vectors;
+  for (const auto& [region, map] : config.map) {
+    if (region < options.map_region.size()) options.map_region[region] = map;
+  }
+  options.log = [](devices::Severity severity, const std::string& line) {
+    log::write(level_of(severity), line);
+  };
+  options.on_removal_request = [&config] {
+    log::warning("device '{}': its server asks for its removal, which outboard does not do",
+                 config.name);
+  };
+  options.on_device_error = [&config] {
+    log::warning("device '{}': its server reports an unrecoverable error", config.name);
+  };
+  return options;
+}
+
+tl::unexpected<MachineError> refused(const DeviceConfig& config, const devices::Error& error) {
+  return failure(ExitStatus::device_attach,
+                 fmt::format("device '{}': {}", config.name, error.message));
+}
+
+}  // namespace
+
+Result<PciDevice> PciDevice::plug(
+    const DeviceConfig& config, std::uint32_t slot, AttachedDevice attached,
+    const devices::Machine& services, devices::BarAllocator& allocator,
+    std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost) {
+  PciDevice device(config, slot, std::move(attached.client));
+  auto options = options_of(config, slot);
+  options.on_lost = [&config, tell = std::move(lost)](const vfio_user::Error& error) {
+    tell(config, error);
+  };
+  auto function = devices::VfioFunction::create(*device.client_, std::move(attached.description),
+                                                services, std::move(options));
+  if (!function) return refused(config, function.error());
+  device.function_ = std::move(*function);
+  if (auto placed = device.function_->place_bars(allocator); !placed) {
+    return refused(config, placed.error());
+  }
+  return device;
+}
+
+std::vector<PlacedBar> PciDevice::bars() const {
+  std::vector<PlacedBar> bars;
+  for (const devices::BarInfo& bar : function_->bars()) {
+    bars.push_back({.device = config_->name,
+                    .slot = slot_,
+                    .bar = bar.region,
+                    .address = bar.address,
+                    .size = bar.size,
+                    .kind = bar_kind(bar)});
+  }
+  return bars;
+}
+
+std::string PciDevice::statistics() const {
+  return device_lines(config_->name, client_->counters(), function_->counters());
+}
+
+}  // namespace outboard::vmm

@@ -1,0 +1,52 @@
+#pragma once
+
+// One device of the configuration, plugged into the PCI bus: the connection to its server and the
+// function that stands for it. Owned by the machine; destroyed after the vCPUs have stopped.
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "devices/bar_allocator.h"
+#include "devices/vfio_function.h"
+#include "vmm/device_attach.h"
+#include "vmm/error.h"
+#include "vmm/machine.h"
+#include "vmm/machine_config.h"
+
+namespace outboard::vmm {
+
+class PciDevice {
+ public:
+  // Makes the function of an attached device and places its BARs. `config` outlives it. `lost` is
+  // called once on the event loop when the server is gone. Errors: ExitStatus::device_attach.
+  [[nodiscard]] static Result<PciDevice> plug(
+      const DeviceConfig& config, std::uint32_t slot, AttachedDevice attached,
+      const devices::Machine& services, devices::BarAllocator& allocator,
+      std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost);
+
+  [[nodiscard]] std::uint32_t slot() const { return slot_; }
+  [[nodiscard]] devices::VfioFunction& function() { return *function_; }
+
+  // Ends the connection: a vCPU that waits for the server goes on at once. Any thread.
+  void close() { client_->close(); }
+
+  // The BARs where they are now. Main thread.
+  [[nodiscard]] std::vector<PlacedBar> bars() const;
+
+  // Lines for --stats. Any thread.
+  [[nodiscard]] std::string statistics() const;
+
+ private:
+  PciDevice(const DeviceConfig& config, std::uint32_t slot,
+            std::unique_ptr<vfio_user::Client> client)
+      : config_(&config), slot_(slot), client_(std::move(client)) {}
+
+  const DeviceConfig* config_;
+  std::uint32_t slot_;
+  std::unique_ptr<vfio_user::Client> client_;
+  std::unique_ptr<devices::VfioFunction> function_;  // uses the client: destroyed before it
+};
+
+}  // namespace outboard::vmm
