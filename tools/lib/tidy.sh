@@ -54,7 +54,7 @@ run_tidy() {
   ((count)) || return 1
   ((${#todo[@]})) || return 0
   log=$(mktemp)
-  printf '%s\0' "${todo[@]}" | nice xargs -0 -n 2 -P "$jobs" bash -c 'tidy_one "$0" "$@"' "$build" | tee "$log"
+  printf '%s\0' "${todo[@]}" | nice -n 19 xargs -0 -n 2 -P "$jobs" bash -c 'tidy_one "$0" "$@"' "$build" | tee "$log"
   find "$cache_dir" -maxdepth 1 -name 'tidy-*' -mtime +14 -delete
   if grep -q '^not ok' "$log"; then rm -f "$log"; return 1; fi
   rm -f "$log"
