@@ -37,6 +37,18 @@ std::uint64_t read_number(const std::string& path) {
   return file ? value : 0;
 }
 
+// Bytes the host can give without swapping; 0 when it does not say.
+std::uint64_t available_memory() {
+  std::ifstream file("/proc/meminfo");
+  std::string key;
+  std::uint64_t kib = 0;
+  std::string unit;
+  while (file >> key >> kib && std::getline(file, unit)) {
+    if (key == "MemAvailable:") return kib * kKiB;
+  }
+  return 0;
+}
+
 // The line a user needs when huge pages cannot be had.
 std::string huge_page_remedy(PageSize page_size, std::uint64_t size) {
   const std::uint64_t page = static_cast<std::uint64_t>(page_size);
@@ -167,6 +179,14 @@ std::span<std::byte> GuestMemory::at(std::uint64_t address, std::uint64_t size) 
 }
 
 Result<void> GuestMemory::populate(unsigned threads) const {
+  // Better a line now than the kernel's out-of-memory killer in a minute.
+  if (const std::uint64_t available = available_memory();
+      page_size_ == PageSize::k4 && available != 0 && size_ > available) {
+    return failure(ExitStatus::memory,
+                   fmt::format("cannot prefault guest memory of {}: this host has {} MiB left; "
+                               "lower memory, or set prefault = \"off\"",
+                               size_text(size_), available / kMiB));
+  }
   const std::uint64_t step =
       std::max<std::uint64_t>(static_cast<std::uint64_t>(page_size_), 64 * kMiB);
   std::atomic<std::uint64_t> next{0};  // the first byte that no thread has taken

@@ -25,7 +25,7 @@ Result<void> Memslots::add_ram(const GuestMemory& memory) {
     auto slot = map_locked(window.address, memory.bytes(window), true);
     if (!slot) {
       return failure(ExitStatus::memory,
-                     "cannot give guest memory to KVM: " + slot.error().message);
+                     "cannot give guest memory to KVM: " + slot.error().message + "; lower memory");
     }
   }
   return {};

@@ -148,3 +148,20 @@ TEST_CASE("memory that is no multiple of the page size is refused") {
   REQUIRE_FALSE(memory);
   CHECK(memory.error().message.find("multiple of the page size") != std::string::npos);
 }
+
+TEST_CASE("prefault = all of more than the host has left is refused before anything is touched") {
+  auto layout = arch::memory_layout(1024 * kGiB, 46);
+  REQUIRE(layout);
+  const auto memory = GuestMemory::create(layout->ram, PageSize::k4);
+  if (!memory) {
+    MESSAGE("this host gives no terabyte of address space; not tested");
+    return;
+  }
+  const auto populated = memory->populate(1);
+  REQUIRE_FALSE(populated);
+  CHECK(populated.error().status == ExitStatus::memory);
+  CHECK(populated.error().message.find("prefault = \"off\"") != std::string::npos);
+  struct stat status {};
+  REQUIRE(::fstat(memory->fd(), &status) == 0);
+  CHECK(status.st_blocks == 0);
+}
