@@ -1,10 +1,15 @@
 #include "vmm/device_attach.h"
 
 #include <cerrno>
+#include <chrono>
 #include <exception>
 #include <utility>
 
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/socket.h>
+
+#include "vfio_user/socket_transport.h"
 
 namespace outboard::vmm {
 
@@ -24,7 +29,7 @@ DeviceAttach::~DeviceAttach() {
     const std::lock_guard lock(mutex_);
     cancelled_ = true;
     for (const auto& attempt : attempts_) {
-      if (!attempt->done && attempt->device.client) attempt->device.client->close();
+      if (attempt->socket) ::shutdown(attempt->socket.get(), SHUT_RDWR);
     }
   }
   join();
@@ -46,6 +51,7 @@ void DeviceAttach::attach(const DeviceConfig& config, Attempt& attempt) {
   {
     const std::lock_guard lock(mutex_);
     attempt.done = true;
+    attempt.socket.reset();
     if (!result) attempt.error = result.error();
   }
   loop_.post([] {});  // the main thread looks at decided()
@@ -58,21 +64,25 @@ vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Att
     if (!socket) return tl::unexpected(socket.error());
     path = *socket;
   }
-  vfio_user::ClientOptions options;
-  options.name = config.name;
-  options.timeouts = config.timeouts;
-  options.posted_writes =
-      config.posted_writes ? vfio_user::Posting::automatic : vfio_user::Posting::off;
-  auto connected = vfio_user::Client::connect(path, std::move(options));
-  if (!connected) return tl::unexpected(connected.error());
-  vfio_user::Client& client = **connected;
+  auto socket =
+      vfio_user::connect_unix(path, std::chrono::steady_clock::now() + config.timeouts.connect);
+  if (!socket) return tl::unexpected(socket.error());
   {
     const std::lock_guard lock(mutex_);
-    attempt.device.client = std::move(*connected);
     if (cancelled_) {
       return vfio_user::fail(vfio_user::Error::Kind::closed, ECANCELED, "attach was cancelled");
     }
+    attempt.socket.reset(::fcntl(socket->get(), F_DUPFD_CLOEXEC, 0));
   }
+  auto transport = vfio_user::SocketTransport::adopt(std::move(*socket));
+  if (!transport) return tl::unexpected(transport.error());
+  vfio_user::ClientOptions options;
+  options.name = path;  // what its messages begin with
+  options.timeouts = config.timeouts;
+  options.posted_writes =
+      config.posted_writes ? vfio_user::Posting::automatic : vfio_user::Posting::off;
+  auto client = vfio_user::Client::adopt(std::move(*transport), std::move(options));
+  if (!client) return tl::unexpected(client.error());
   std::vector<vfio_user::DmaWindow> windows;
   for (const RamWindow& window : memory_.windows()) {
     vfio_user::DmaWindow dma;
@@ -83,10 +93,10 @@ vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Att
     dma.host = memory_.bytes(window);
     windows.push_back(dma);
   }
-  auto description = client.attach(windows);
+  auto description = (*client)->attach(windows);
   if (!description) return tl::unexpected(description.error());
   const std::lock_guard lock(mutex_);
-  attempt.device.description = std::move(*description);
+  attempt.device = {std::move(*client), std::move(*description)};
   return {};
 }
 

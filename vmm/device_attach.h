@@ -48,6 +48,7 @@ class DeviceAttach {
   struct Attempt {
     std::thread thread;
     bool done = false;                      // under mutex_
+    vfio_user::UniqueFd socket;             // under mutex_: to wake the thread when cancelled
     std::optional<vfio_user::Error> error;  // under mutex_
     AttachedDevice device;                  // under mutex_
   };
