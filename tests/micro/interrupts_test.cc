@@ -1,7 +1,9 @@
 // Interrupt routing on real KVM, without a device: what irqfd and resample descriptors do.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include <doctest/doctest.h>
 #include <poll.h>
@@ -85,8 +87,15 @@ TEST_CASE("resample irqfd: one EOI of the guest is one signal, one trigger is on
     REQUIRE(eois == i + 1);
   }
   CHECK(drain(resample.get(), 50) == 0);
+  const auto handled = [&](std::uint32_t count) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+    while (word(0x6000000) < count && std::chrono::steady_clock::now() < end) {
+      std::this_thread::yield();
+    }
+    return word(0x6000000) == count;
+  };
+  CHECK(handled(500));
   (*set)->pause();
-  CHECK(word(0x6000000) == 500);
 
   // Disconnected, the trigger keeps its count; connected again, it is one interrupt.
   (*board)->intx().disconnect(16, trigger.get());
@@ -95,7 +104,7 @@ TEST_CASE("resample irqfd: one EOI of the guest is one signal, one trigger is on
   CHECK(drain(resample.get(), 50) == 0);
   REQUIRE((*board)->intx().connect(16, trigger.get(), resample.get()));
   CHECK(drain(resample.get(), 5000) == 1);
-  CHECK(word(0x6000000) == 501);
+  CHECK(handled(501));
   // Software KVM may signal at the acknowledge cycle, before the EOI: then a level that the device
   // lowers in the handler is seen once too often, which drivers of shared lines expect anyway.
   if (witness.early != 0) MESSAGE(witness.early.load(), " of 501 came before the EOI on this host");
