@@ -233,5 +233,108 @@ TEST_CASE("8 threads share the reader role: every reply arrives, whoever reads i
   CHECK(good == 8 * 300);
 }
 
+TEST_CASE("a thread that gives up hands the reader role on: another one's reply is read at once") {
+  const Steady steady;
+  Script script;
+  script.on[Command::device_reset] = [](Peer&, Incoming&) {};
+  script.on[Command::region_read] = [](Peer&, Incoming&) {};
+  ScriptedServer server(script);
+  ClientOptions options = quick_options(60s);
+  options.timeouts.reset = 200ms;
+  auto client = attached(server, options);
+  std::thread reader([&] { CHECK(client->reset().error().kind == Kind::timeout); });
+  REQUIRE(server.wait_for(Command::device_reset, 1));
+  const auto begin = std::chrono::steady_clock::now();
+  std::thread sleeper([&] {
+    std::array<std::byte, 4> data{};
+    CHECK(client->region_read(0, 0, data).value_or(0) == 4);
+  });
+  REQUIRE(server.wait_for(Command::region_read, 2));
+  reader.join();
+  // The reply comes with nobody else about: the sleeper must have become the reader.
+  server.peer().reply(server.log_of(Command::region_read).back().header,
+                      bytes_of(wire::RegionAccess{0, 0, 4}) + Bytes(4));
+  sleeper.join();
+  CHECK(std::chrono::steady_clock::now() - begin < 30s);
+}
+
+// A server that reads nothing from the first posted write to offset 8 on until `gate` opens, and
+// answers no read before it has seen `wanted` writes.
+struct Backlog {
+  explicit Backlog(int wanted) : open(gate.get_future().share()) {
+    Script script;
+    script.on[Command::region_write] = [this](Peer& peer, Incoming& m) {
+      if (writes++ == 0) open.wait();
+      if (m.fds.empty() && (m.header.flags & wire::kNoReply) == 0) {
+        peer.reply(m.header, bytes_of(m.as<wire::RegionAccess>()));
+      }
+      answer(peer);
+    };
+    script.on[Command::region_read] = [this, wanted](Peer& peer, Incoming& m) {
+      held = m.header;
+      needed = wanted;
+      answer(peer);
+    };
+    server.emplace(script);
+    client = narrow_client(*server, quick_options(60s));
+  }
+  ~Backlog() { client.reset(); }
+  void answer(Peer& peer) {
+    if (!held || writes < needed) return;
+    peer.reply(*held, bytes_of(wire::RegionAccess{0, 0, 4}) + Bytes(4));
+    held.reset();
+  }
+  void post() { CHECK(client->region_write(0, 8, Bytes(4), vfio_user::Write::may_post)); }
+
+  std::promise<void> gate;
+  std::shared_future<void> open;
+  std::atomic<int> writes{0};
+  int needed = 0;
+  std::optional<wire::Header> held;
+  std::optional<ScriptedServer> server;
+  std::unique_ptr<Client> client;
+};
+
+TEST_CASE("a thread that waits for its reply sends what others have queued meanwhile") {
+  const Steady steady;
+  Backlog b(100);
+  std::thread waiter([&] {
+    std::array<std::byte, 4> data{};
+    CHECK(b.client->region_read(0, 0, data).value_or(0) == 4);
+  });
+  REQUIRE(b.server->wait_for(Command::region_read, 2));
+  for (int i = 0; i < 100; ++i) b.post();  // the socket is full after a few
+  b.gate.set_value();
+  const auto begin = std::chrono::steady_clock::now();
+  waiter.join();
+  CHECK(std::chrono::steady_clock::now() - begin < 30s);
+  CHECK(b.writes == 100);
+}
+
+TEST_CASE("with nobody waiting the event loop sends what is queued") {
+  const Steady steady;
+  Backlog b(0);
+  const EventLoop loop(*b.client);
+  for (int i = 0; i < 100; ++i) b.post();
+  b.gate.set_value();
+  CHECK(b.server->wait_for(Command::region_write, 100));
+}
+
+TEST_CASE("descriptors of a message that had to be queued arrive with it") {
+  const Steady steady;
+  Backlog b(0);
+  const UniqueFd file = memory_file(4096);
+  for (int i = 0; i < 50; ++i) b.post();
+  std::thread vcpu(
+      [&] { CHECK(b.client->arm_irqs(wire::kIrqMsix, 0, std::vector<int>(8, file.get()))); });
+  while (b.client->counters().sent[8] == 0) std::this_thread::yield();
+  b.gate.set_value();
+  vcpu.join();
+  const auto armed = b.server->log_of(Command::device_set_irqs);
+  REQUIRE(armed.size() == 1);
+  CHECK(armed[0].fds == 8);
+  CHECK(armed[0].stray_fds == 0);
+}
+
 }  // namespace
 }  // namespace outboard::protocol_test

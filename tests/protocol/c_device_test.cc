@@ -96,6 +96,8 @@ TEST_CASE(
 TEST_CASE(
     "C37 argsz: the first query has 32, a second only as much as the server wants, and no third") {
   const Steady steady;
+  const UniqueFd file = memory_file(8192);
+  const int fd = file.get();
   for (const std::uint32_t wanted : {0u, 31u, 32u, 33u, 96u, 1u << 31, 0xffffffffu}) {
     CAPTURE(wanted);
     std::vector<std::uint32_t> asked;
@@ -105,7 +107,8 @@ TEST_CASE(
       // Whatever it is given, it wants one more.
       peer.reply(m.header,
                  bytes_of(wire::RegionInfo{std::max(wanted, ask.argsz == 32 ? 0 : ask.argsz + 1),
-                                           kPages, 2, 0, 8192, 0}));
+                                           kPages, 2, 0, 8192, 0}),
+                 {&fd, ask.argsz > 32 ? 1u : 0u});
     }));
     CHECK(device.has_value() == (wanted >= 32));
     CHECK(asked.front() == 32);
@@ -124,7 +127,14 @@ TEST_CASE("a region reply for another index is refused") {
   }));
   REQUIRE_FALSE(device);
   CHECK(device.error().kind == Kind::protocol);
+  const auto second = attach_to(bar2_answers([](Peer& peer, Incoming& m, wire::RegionInfo ask) {
+    peer.reply(m.header,
+               bytes_of(wire::RegionInfo{40, kPages, ask.argsz == 32 ? 2u : 3u, 0, 4096, 0}));
+  }));
+  REQUIRE_FALSE(second);
+  CHECK(second.error().kind == Kind::protocol);
   Script script;
+
   script.on[Command::device_get_irq_info] = [](Peer& peer, Incoming& m) {
     peer.reply(m.header, bytes_of(wire::IrqInfo{16, 1, 3, 0}));
   };
@@ -371,6 +381,35 @@ TEST_CASE(
     REQUIRE(device);
     CHECK(device->config.size() == std::min<std::uint64_t>(size, 4096));
   }
+}
+
+TEST_CASE("a reply to the read of the configuration space that is for another range is refused") {
+  const Steady steady;
+  struct Case {
+    wire::RegionAccess access;
+    std::size_t data;
+    bool right;
+  };
+  for (const Case& c : {Case{{0, 7, 256}, 256, true}, Case{{4, 7, 256}, 256, false},
+                        Case{{0, 6, 256}, 256, false}, Case{{0, 7, 255}, 255, false},
+                        Case{{0, 7, 256}, 255, false}, Case{{0, 7, 257}, 257, false}}) {
+    Script script;
+    script.handle_config_reads = true;
+    script.on[Command::region_read] = [&](Peer& peer, Incoming& m) {
+      peer.reply(m.header, bytes_of(c.access) + Bytes(c.data));
+    };
+    const auto device = attach_to(script);
+    CHECK(device.has_value() == c.right);
+    if (!device) CHECK(device.error().kind == Kind::protocol);
+  }
+}
+
+TEST_CASE("an area that is aligned in its file and not in its region is trapped") {
+  const Steady steady;
+  const UniqueFd file = memory_file(1 << 16);
+  const auto region =
+      bar2_of({kPages, 1 << 14, 4096 - 100, sparse_tail({{100, 4096}}), {file.get()}});
+  CHECK_FALSE(region.mappable);
 }
 
 TEST_CASE(

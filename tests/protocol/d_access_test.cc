@@ -184,10 +184,17 @@ TEST_CASE(
 
 // How many writes to BAR0 a server sees as posted when each of 20 may be.
 std::size_t posted_of(Script script, ClientOptions options, std::uint32_t region = 0,
-                      const std::function<void(Client&)>& first = {}) {
+                      const std::function<void(Client&)>& first = {}, bool dma_first = false,
+                      std::span<const DmaWindow> windows = {}) {
   ScriptedServer server(std::move(script));
-  auto client = attached(server, std::move(options));
+  auto client = attached(server, std::move(options), windows);
   if (first) first(*client);
+  if (dma_first) {
+    server.peer().request(1, Command::dma_read, bytes_of(wire::DmaAccess{0, 4}));
+    Bytes data(4);
+    CHECK(client->region_read(0, 0, data));  // the request came in before its reply
+  }
+
   for (int i = 0; i < 20; ++i) CHECK(client->region_write(region, 4, Bytes(4), Write::may_post));
   Bytes data(4);
   CHECK(client->region_read(region, 0, data));
@@ -230,9 +237,16 @@ TEST_CASE(
   CHECK(posted_of(ioeventfd, quick_options(), 0,
                   [](Client& c) { CHECK(c.region_io_fds(0).value().size() == 1); }) == 0);
 
+  // A DMA message on the main socket of a server with a twin socket is no reason to hold back.
+  Script twin;
+  twin.twin = true;
+  CHECK(posted_of(
+            twin, quick_options(), 0, [](Client&) {}, true) == 20);
+
   Memory ram(0, 4096);  // single flight: no twin socket and a window without an fd
   CHECK(posted_of(Script(), quick_options(), 0, [&](Client& c) { CHECK(c.dma_map(ram.window)); }) ==
         0);
+  CHECK(posted_of(Script(), quick_options(), 0, {}, false, {&ram.window, 1}) == 0);
 }
 
 TEST_CASE("C58 a server that answers a write that wanted no reply is tolerated") {
@@ -350,6 +364,23 @@ TEST_CASE(
     }
     CHECK(stalled.server->log().back().command() == Command::region_read);
   }
+}
+
+TEST_CASE("C60 no WRITE_MULTI has more than 200 entries") {
+  const Steady steady;
+  Stalled stalled(R"("write_multiple":true)");
+  for (std::uint64_t i = 0; i < 1000; ++i) {
+    CHECK(stalled.client->region_write(0, i * 8, Bytes(4), Write::may_post));
+  }
+  stalled.gate.set_value();
+  Bytes back(4);
+  CHECK(stalled.client->region_read(0, 0, back).value_or(0) == 4);
+  CHECK(stalled.offsets().size() == 1001);
+  std::uint64_t most = 0;
+  for (const Logged& entry : stalled.server->log_of(Command::region_write_multi)) {
+    most = std::max(most, entry.as<wire::WriteMulti>().count);
+  }
+  CHECK(most == 200);
 }
 
 TEST_CASE(

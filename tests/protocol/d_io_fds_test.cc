@@ -118,6 +118,18 @@ TEST_CASE(
   CHECK((*ranges)[0].offset == 24);
 }
 
+TEST_CASE("a reply to GET_REGION_IO_FDS for another region kills the device") {
+  const Steady steady;
+  Script script;
+  script.on[Command::device_get_region_io_fds] = [](Peer& peer, Incoming& m) {
+    peer.reply(m.header, bytes_of(wire::RegionIoFds{kHead, 0, 1, 0}));
+  };
+  ScriptedServer server(script);
+  auto client = attached(server, quick_options());
+  CHECK_FALSE(client->region_io_fds(0));
+  CHECK_FALSE(client->alive());
+}
+
 TEST_CASE("C62 a server that does not know the command, or has nothing to offer, offers nothing") {
   const Steady steady;
   for (const int code : {EINVAL, ENOSYS, ENOTTY, EOPNOTSUPP}) {

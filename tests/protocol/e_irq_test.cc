@@ -83,6 +83,29 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("C65 at most 16 messages with descriptors are on their way at once") {
+  const Steady steady;
+  Script script;
+  script.irqs[wire::kIrqMsix] = {wire::kIrqEventfd, 64};
+  script.capabilities = R"("max_msg_fds":1)";
+  std::vector<wire::Header> held;
+  bool too_many = false;
+  script.on[Command::device_set_irqs] = [&](Peer& peer, Incoming& m) {
+    held.push_back(m.header);
+    if (held.size() < 16) return;
+    too_many = too_many || peer.next(30ms).has_value();
+    for (const wire::Header& header : held) peer.reply(header);
+    held.clear();
+  };
+  ScriptedServer server(script);
+  auto client = attached(server, quick_options(5s));
+  const UniqueFd fd = event();
+  CHECK(client->arm_irqs(wire::kIrqMsix, 0, std::vector<int>(64, fd.get())));
+  client.reset();
+  server.stop();
+  CHECK_FALSE(too_many);
+}
+
 TEST_CASE(
     "vectors with and without an eventfd go out in separate messages, -1 with no descriptor") {
   const Steady steady;

@@ -65,6 +65,9 @@ TEST_CASE(
     auto client = attached(server, quick_options());
     const std::uint64_t page = huge ? 2 << 20 : 4096;
     CHECK(client->dma_map({page, page, ram.get(), page, true, true, {}}));
+    CHECK(client->dma_map({8 * page, 2 * page, -1, 0, true, true, {}}));
+    Bytes view(page / 2);
+
     for (const DmaWindow& bad : {DmaWindow{4 * page + page / 2, page, ram.get(), 0, true, true, {}},
                                  DmaWindow{4 * page, page + page / 2, ram.get(), 0, true, true, {}},
                                  DmaWindow{4 * page, page, ram.get(), page / 2, true, true, {}},
@@ -72,14 +75,24 @@ TEST_CASE(
                                  DmaWindow{~page + 1, 2 * page, ram.get(), 0, true, true, {}},
                                  DmaWindow{4 * page, page, ram.get(), 0, false, false, {}},
                                  DmaWindow{page, page, ram.get(), 0, true, true, {}},
-                                 DmaWindow{0, 4 * page, ram.get(), 0, true, true, {}}}) {
+                                 DmaWindow{0, 4 * page, ram.get(), 0, true, true, {}},
+                                 DmaWindow{9 * page, page, ram.get(), 0, true, true, {}},
+                                 DmaWindow{4 * page, page, -1, 0, true, true, view}}) {
       CAPTURE(bad.address);
       CAPTURE(bad.size);
       const auto mapped = client->dma_map(bad);
       REQUIRE_FALSE(mapped);
       CHECK(mapped.error().kind == Kind::invalid);
     }
-    CHECK(server.count_of(Command::dma_map) == 1);
+    CHECK(server.count_of(Command::dma_map) == 2);
+
+    ScriptedServer other(script);
+    auto fresh = other.connect(quick_options());
+    REQUIRE(fresh);
+    const DmaWindow windows[] = {{0, page, ram.get(), 0, true, true, {}},
+                                 {4 * page, page, ram.get(), page / 2, true, true, {}}};
+    CHECK_FALSE((*fresh)->attach(windows));
+    CHECK(other.count_of(Command::dma_map) == 0);
   }
 }
 
@@ -200,6 +213,27 @@ TEST_CASE("C79 a window is taken back by a reply of 24 bytes or of the header, a
     CHECK(sent[0].as<wire::DmaUnmap>().argsz == 24);
     CHECK(sent[0].as<wire::DmaUnmap>().flags == 0);
   }
+}
+
+TEST_CASE(
+    "a window that the server refused is none: DMA to it fails, and it can be offered again") {
+  const Steady steady;
+  Memory ram(0, 4096);
+  int refusals = 1;
+  Script script;
+  script.on[Command::dma_map] = [&](Peer& peer, Incoming& m) {
+    if (refusals-- > 0) {
+      peer.error(m.header, ENOMEM);
+    } else {
+      peer.reply(m.header);
+    }
+  };
+  ScriptedServer server(script);
+  auto client = attached(server, quick_options());
+  CHECK(client->dma_map(ram.window).error().code == ENOMEM);
+  CHECK(read_window(server, *client) == EFAULT);
+  CHECK(client->dma_map(ram.window));
+  CHECK(read_window(server, *client) == 0);
 }
 
 TEST_CASE("a DMA_MAP without an answer is taken back; if that fails too the device is dead") {

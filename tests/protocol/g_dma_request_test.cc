@@ -230,6 +230,30 @@ TEST_CASE(
   CHECK(m.client->alive());
 }
 
+TEST_CASE("C84 memory that ends at 2^64 does not go on at 0") {
+  const Steady steady;
+  Memory bottom(0, 4096);
+  Memory top(~std::uint64_t{4095}, 4096);
+  Script script;
+  script.twin = true;
+  ScriptedServer server(script);
+  const DmaWindow windows[] = {bottom.window, top.window};
+  auto client = attached(server, quick_options(), windows);
+  CHECK(error_of(server.twin(), Command::dma_read, access(~std::uint64_t{7}, 8)) == 0);
+  CHECK(error_of(server.twin(), Command::dma_read, access(~std::uint64_t{7}, 9)) == EFAULT);
+  CHECK(error_of(server.twin(), Command::dma_write, access(~std::uint64_t{7}, 16) + Bytes(16)) ==
+        EFAULT);
+}
+
+TEST_CASE("a reply on the twin socket, where nothing was asked, is drained and dropped") {
+  const Steady steady;
+  Machine m;
+  CHECK(m.server->twin().reply({7, 11, 0, 0, 0}, access(0x10000, 8)));
+  CHECK(m.server->twin().reply({7, 4, 0, 0, 0}, Bytes(1000)));
+  CHECK(error_of(m.server->twin(), Command::dma_read, access(0x10000, 8)) == 0);
+  CHECK(m.client->alive());
+}
+
 TEST_CASE("C84 a transfer that fails half way has not touched anything") {
   const Steady steady;
   Machine m;
@@ -282,8 +306,7 @@ TEST_CASE("C87 a server's request of any other command is ENOSYS, on both socket
   const Steady steady;
   Machine m;
   std::size_t asked = 0;
-  for (const int command :
-       {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17, 18, 19, 65535}) {
+  for (const int command : {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17, 18, 19, 65535}) {
     CAPTURE(command);
     CHECK(error_of(m.server->twin(), static_cast<Command>(command), Bytes(40)) == ENOSYS);
     m.server->peer().request(9, static_cast<Command>(command), Bytes(40));

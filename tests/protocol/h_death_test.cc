@@ -435,6 +435,10 @@ TEST_CASE(
     for (auto& vcpu : vcpus) vcpu.join();
     CHECK_FALSE(client->alive());
     CHECK((client->death().message.find("twin socket") != std::string::npos) == on_twin);
+    // Both sockets are shut: the server is told, before anybody closes the client.
+    CHECK_FALSE(server.twin().next(20s));
+    char byte = 0;
+    CHECK(::recv(server.twin().fd(), &byte, 1, MSG_DONTWAIT) == 0);
   }
 }
 
