@@ -17,18 +17,10 @@ bool exists(const std::string& path) {
   return ::stat(path.c_str(), &info) == 0;
 }
 
-// A server in a line of shell: binds the path it is given, listens, and waits for the end.
-const std::string kListen =
-    "import socket,sys,signal\n"
-    "s=socket.socket(socket.AF_UNIX)\n"
-    "s.bind(sys.argv[1])\n"
-    "s.listen(1)\n"
-    "signal.pause()\n";
-
 }  // namespace
 
 TEST_CASE("a started server is ready when it listens, and leaves nothing behind") {
-  auto server = ServerProcess::start("d", {"python3", "-c", kListen, "{socket}"}, {});
+  auto server = ServerProcess::start("d", {"socat", "UNIX-LISTEN:{socket}", "STDOUT"}, {});
   REQUIRE(server);
   const std::string path = (*server)->socket_path();
   REQUIRE((*server)->wait_until_listening(milliseconds(20000)));

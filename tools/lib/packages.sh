@@ -5,7 +5,7 @@ declare -gA package_groups=(
     libexpected-dev libfdt-dev libcli11-dev libtomlplusplus-dev libspdlog-dev libfmt-dev
     nlohmann-json3-dev liburing-dev liblz4-dev libzstd-dev liblzma-dev zlib1g-dev libbz2-dev
     liblzo2-dev libseccomp-dev linux-libc-dev"
-  [unit]="doctest-dev acpica-tools device-tree-compiler man-db gdb-minimal"
+  [unit]="doctest-dev acpica-tools device-tree-compiler man-db socat"
   [lint]="clang-format clang-tidy shellcheck jq"
   [guest]="mmdebstrap debian-archive-keyring e2fsprogs fakeroot uidmap cpio busybox-static procps gzip kmod"
   [testbed]="qemu-system-x86 procps e2fsprogs"
