@@ -1,8 +1,10 @@
 // Runs a hand-made guest on the real machine, with the console kept in memory.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -37,10 +39,12 @@ class MemoryConsole final : public vmm::ConsoleBackend {
   mutable std::mutex mutex_;
   std::string text_;  // under mutex_
   std::function<void(const std::string&)> watcher_;
-  std::string to_type_;
+  std::mutex typing_;
+  std::string to_type_;    // under typing_ once the machine runs
+  std::size_t typed_ = 0;  // under typing_: bytes of it that the guest has taken
   devices::EventLoop* loop_ = nullptr;
   Input input_;
-  bool started_ = false;
+  std::atomic<bool> started_{false};
 };
 
 struct GuestRun {

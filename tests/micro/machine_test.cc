@@ -131,6 +131,17 @@ TEST_CASE("console: what is typed arrives by interrupt, byte for byte, in order"
   CHECK(run.console == "ready\n" + typed + "\nPASSED\n");
 }
 
+TEST_CASE("console: 1 MiB typed at once arrives byte for byte, with flow control by RTS") {
+  std::string typed;
+  for (std::size_t i = 0; i < (1U << 20); ++i) typed += static_cast<char>(i % 251);
+  GuestRun run;
+  run_guest(
+      guest_config("typed"), run,
+      [&](vmm::Machine&, vmm::EventLoop&, MemoryConsole& console) { console.type(typed); },
+      std::chrono::seconds(120));
+  check_passed(run);
+}
+
 TEST_CASE("power button: an edge on the GED's GSI reaches the guest, which powers off") {
   GuestRun run;
   run_guest(guest_config("power_button"), run,
