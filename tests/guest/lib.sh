@@ -152,6 +152,6 @@ show_logs() {
   for log in "$group_dir"/*.log; do
     [[ -s $log ]] || continue
     note "the end of ${log##*/}:"
-    tail -n 12 "$log" | tr -d '\r' | cut -c1-200 | sed 's/^/#     /'
+    tail -n 12 "$log" | tr -cd '[:print:]\n\t' | cut -c1-200 | sed 's/^/#     /'
   done
 }

@@ -121,13 +121,14 @@ end_of() {
   if wait_until eval "! kill -0 $pid 2>/dev/null"; then
     wait "$pid" || machine_status=$?
   else
+    pkill -KILL -P "$pid"  # what runs under timeout
     kill -KILL "$pid"
     wait "$pid" 2>/dev/null
     machine_status=124
   fi
 }
 
-group console 120 "64 KiB through the console in each direction, byte for byte"
+group console 240 "64 KiB through the console in each direction, byte for byte"
 test_console() {
   root_on_disk || return
   # Every byte value, in an order that a lost or doubled byte disturbs.

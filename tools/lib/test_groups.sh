@@ -84,7 +84,7 @@ run_ctest() {
   shift 2
   have_build "$preset" "$title" || return 0
   begin_group "$title"
-  log=$logs/ctest-$(tr -c 'a-z0-9\n' '-' <<<"$title").log
+  log=$logs/ctest-$preset.log
   # ThreadSanitizer needs addresses that newer kernels do not promise: no randomisation.
   setarch -R ctest --test-dir "$repo_root/build/$preset" -V -j "$jobs" --no-tests=error "$@" >"$log" 2>&1 </dev/null &
   local pid=$!
@@ -185,7 +185,8 @@ group_linux_guests() {
   have_build release "Linux guests" || return 0
   begin_group "Linux guests"
   printf '%s\n' "$(host_sentence)"
-  local options=()
+  local options=(--testbed)
+  if [[ $(host_kind) == hardware ]]; then options=(--native); fi
   if ((full)); then options+=(--fio 300); fi
   run_guest_tests --bin "$repo_root/build/release" --out "$logs/guests" "${options[@]}" "$@"
   end_group
