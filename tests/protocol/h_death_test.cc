@@ -2,6 +2,7 @@
 #include <future>
 #include <string>
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -439,6 +440,9 @@ TEST_CASE(
     CHECK_FALSE(server.twin().next(20s));
     char byte = 0;
     CHECK(::recv(server.twin().fd(), &byte, 1, MSG_DONTWAIT) == 0);
+    pollfd main_socket{server.peer().fd(), 0, 0};
+    CHECK(::poll(&main_socket, 1, 20000) == 1);
+    CHECK((main_socket.revents & POLLHUP) != 0);
   }
 }
 

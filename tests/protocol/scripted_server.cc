@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "tests/protocol/check.h"
 #include "vfio_user/socket_transport.h"
@@ -277,7 +278,16 @@ std::size_t running_threads() {
 }
 
 Steady::Steady() {
-  std::thread([] {}).join();  // a sanitizer's own thread starts with the first of ours
+  // A sanitizer's own thread starts with the first of ours; and ours is in /proc for a moment after
+  // it has been joined.
+  static const bool primed = [] {
+    pid_t thread = 0;
+    std::thread([&] { thread = ::gettid(); }).join();
+    const std::string entry = "/proc/self/task/" + std::to_string(thread);
+    while (std::filesystem::exists(entry)) std::this_thread::yield();
+    return true;
+  }();
+  static_cast<void>(primed);
   fds_ = open_fds();
   threads_ = running_threads();
 }
