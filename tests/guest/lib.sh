@@ -4,7 +4,7 @@
 #
 # Given by the caller: CONFIGS (folder of the example machines), GUEST_KERNEL, GUEST_INITRD,
 # GUEST_DISKS (root images that may be written to), OUT (logs), outboard and outboard-nvme in PATH; and, if
-# wanted, GUEST_OPTIONS (more of the kernel's command line), LIMIT_FACTOR, FIO_SECONDS, VERBOSE.
+# wanted, GUEST_OPTIONS (more of the kernel's command line), LIMIT_FACTOR, LONG_TEST_VCPUS, FIO_SECONDS, VERBOSE.
 
 guest_options="mitigations=off random.trust_cpu=on ${GUEST_OPTIONS:-}"
 results=$OUT/results
