@@ -109,7 +109,6 @@ vfio_user::Result<std::unique_ptr<ServerProcess>> ServerProcess::start(
   if (!directory) return tl::unexpected(directory.error());
 
   std::unique_ptr<ServerProcess> process(new ServerProcess());
-  process->name_ = name;
   process->directory_ = *directory;
   process->socket_path_ = *directory + "/device.sock";
 
@@ -161,7 +160,7 @@ vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::millise
   const Clock::time_point end = Clock::now() + deadline;
   const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!watch || ::inotify_add_watch(watch.get(), directory_.c_str(), IN_CREATE | IN_MOVED_TO) < 0)
-    return fail(errno, fmt::format("device '{}': inotify: {}", name_, std::strerror(errno)));
+    return fail(errno, fmt::format("inotify: {}", std::strerror(errno)));
 
   for (;;) {
     const bool exists = ::access(socket_path_.c_str(), F_OK) == 0;
@@ -176,18 +175,17 @@ vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::millise
       const std::string how = info.si_code == CLD_EXITED
                                   ? fmt::format("ended with status {}", info.si_status)
                                   : fmt::format("was ended by signal {}", info.si_status);
-      return fail(ECHILD, fmt::format("device '{}': its server {} before it listened; its own "
+      return fail(ECHILD, fmt::format("its server {} before it listened; its own "
                                       "message is above",
-                                      name_, how));
+                                      how));
     }
     std::array<char, 4096> events;
     while (::read(watch.get(), events.data(), events.size()) > 0) {
     }
     if (remaining(end) == 0)
-      return fail(ETIMEDOUT,
-                  fmt::format("device '{}': its server did not listen on {} within {} ms; "
-                              "does it take the socket's path where {{socket}} stands?",
-                              name_, socket_path_, deadline.count()));
+      return fail(ETIMEDOUT, fmt::format("its server did not listen on {} within {} ms; "
+                                         "does it take the socket's path where {{socket}} stands?",
+                                         socket_path_, deadline.count()));
   }
 }
 

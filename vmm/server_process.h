@@ -29,7 +29,8 @@ class ServerProcess {
   ~ServerProcess();  // stop()
 
   // Waits (by inotify and pidfd) until the socket exists and listens, the child ends, or `deadline`
-  // passes. Errors say which, with the child's exit status. Makes no connection: to many servers
+  // passes. Errors say which, with the exit status of the child; the caller names the device. Makes
+  // no connection: to many servers
   // the first one is the only one. Any thread, but one at a time.
   [[nodiscard]] vfio_user::Result<void> wait_until_listening(std::chrono::milliseconds deadline);
 
@@ -43,7 +44,6 @@ class ServerProcess {
  private:
   ServerProcess() = default;
 
-  std::string name_;
   std::string directory_;
   std::string socket_path_;
   vfio_user::UniqueFd pidfd_;
