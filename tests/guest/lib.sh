@@ -4,7 +4,7 @@
 #
 # Given by the caller: CONFIGS (folder of the example machines), GUEST_KERNEL, GUEST_INITRD,
 # GUEST_DISKS (root images that may be written to), OUT (logs), outboard and outboard-nvme in PATH; and, if
-# wanted, GUEST_OPTIONS (more of the kernel's command line), LIMIT_FACTOR, LONG_TEST_VCPUS, EMULATED_SVM, FIO_SECONDS, VERBOSE.
+# wanted, GUEST_OPTIONS (more of the kernel's command line), LIMIT_FACTOR, FIO_SECONDS, VERBOSE.
 
 guest_options="mitigations=off random.trust_cpu=on ${GUEST_OPTIONS:-}"
 results=$OUT/results
@@ -92,13 +92,6 @@ run_machine() {
   timeout -k 5 "$(time_left)" outboard run "$config" --kernel "$GUEST_KERNEL" --stats "$@" \
     2>"$group_dir/outboard.log" </dev/null | tee "$group_dir/console.log" | relay_results
   machine_status=${PIPESTATUS[0]}
-  # Emulated SVM loses a vCPU's state once in a while: the guest, or L1's own kernel, dies of it. Only there, and
-  # only twice, what is left of the suite is run again in a fresh machine; on hardware KVM this is a failure.
-  if [[ -n ${EMULATED_SVM:-} ]] && ((machine_status == 9 || machine_status == 10)); then
-    show_logs
-    note "$group_name: the guest's vCPU died in emulation (outboard's status $machine_status)"
-    exit 125
-  fi
 }
 
 # test_boot SCRIPT CONFIG ARGUMENT...: boots it with /outboard/SCRIPT as first process, which tests and

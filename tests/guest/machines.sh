@@ -75,7 +75,7 @@ test_trap() {
 group nvme 420 "configs/two-disks.toml: nvme-cli, mkfs, fsck and fio --verify"
 test_nvme() {
   root_on_disk || return
-  boot_options="outboard.fio_seconds=${FIO_SECONDS:-60}" test_boot nvme two-disks.toml --set "$(root_socket)" --vcpus "${LONG_TEST_VCPUS:-2}"
+  boot_options="outboard.fio_seconds=${FIO_SECONDS:-60}" test_boot nvme two-disks.toml --set "$(root_socket)"
 }
 
 group reboots 300 "five reboots from inside the guest, one process and one connection"

@@ -15,7 +15,7 @@
 namespace outboard::vmm {
 namespace {
 
-constexpr std::array<RequiredCapability, 15> kRequired{{
+constexpr std::array<RequiredCapability, 14> kRequired{{
     {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY", "guest memory"},
     {KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR", "real mode on Intel hosts"},
     {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID", "CPUID"},
@@ -28,7 +28,6 @@ constexpr std::array<RequiredCapability, 15> kRequired{{
     {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS", "reset"},
     {KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS", "reset"},
     {KVM_CAP_XSAVE, "KVM_CAP_XSAVE", "reset"},
-    {KVM_CAP_XCRS, "KVM_CAP_XCRS", "reset"},
     {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", "stopping vCPUs without a race"},
     {KVM_CAP_READONLY_MEM, "KVM_CAP_READONLY_MEM", "read-only pages of device servers"},
 }};

@@ -87,10 +87,14 @@ Result<void> VcpuState::restore(const Vcpu& vcpu) const {
       {"system registers", KVM_SET_SREGS, &sregs},
       {"local APIC", KVM_SET_LAPIC, &lapic},
       {"floating-point state", abi::kSetXsave, &xsave},
-      {"extended control registers", KVM_SET_XCRS, &xcrs},
       {"debug registers", KVM_SET_DEBUGREGS, &debug},
   };
   if (auto done = write(before); !done) return done;
+  // A processor without XSAVE has none, and KVM then refuses to set them.
+  const Step extended[] = {{"extended control registers", KVM_SET_XCRS, &xcrs}};
+  if (xcrs.nr_xcrs != 0) {
+    if (auto done = write(extended); !done) return done;
+  }
 
   // Only what the guest changed: some MSRs refuse even their own value.
   std::vector<std::uint32_t> indexes;
