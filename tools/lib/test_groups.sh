@@ -56,8 +56,10 @@ build_preset() {
   local preset=$1 options=() status=0
   shift
   if command -v ccache >/dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache); fi
-  if command -v mold >/dev/null && [[ $preset != release ]]; then
-    options+=(-DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=mold)
+  if [[ $preset != release ]]; then
+    options+=(-DOUTBOARD_PRECOMPILE=ON)
+    export CCACHE_SLOPPINESS=pch_defines,time_macros  # what ccache asks for with precompiled headers
+    if command -v mold >/dev/null; then options+=(-DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=mold); fi
   fi
   begin_group "build $preset"
   if with_progress "configuring $preset" cmake -S "$repo_root" --preset "$preset" "${options[@]}" \
