@@ -111,6 +111,21 @@ void print_devices(const MachineConfig& config) {
 
 }  // namespace
 
+tl::expected<arch::MemoryLayout, ExitStatus> layout_or_explain(const MachineConfig& config) {
+  unsigned bits = kAssumedAddressBits;
+  if (const auto kvm = Kvm::open()) {
+    if (const auto known = arch::physical_address_bits(*kvm)) bits = *known;
+  } else {
+    log::warning("{}; {} address bits are assumed", kvm.error().message, bits);
+  }
+  auto layout = arch::memory_layout(config.memory, bits);
+  if (!layout) {
+    log::error("{}", layout.error().message);
+    return tl::unexpected(layout.error().status);
+  }
+  return std::move(*layout);
+}
+
 int check_config(const CheckCommand& command) {
   if (command.schema) {
     std::fputs(schema().c_str(), stdout);
@@ -119,17 +134,8 @@ int check_config(const CheckCommand& command) {
   const auto config = load_or_explain(command.config);
   if (!config) return to_int(ExitStatus::configuration);
 
-  unsigned bits = kAssumedAddressBits;
-  if (const auto kvm = Kvm::open()) {
-    if (const auto known = arch::physical_address_bits(*kvm)) bits = *known;
-  } else {
-    log::warning("{}; the map below assumes {} address bits", kvm.error().message, bits);
-  }
-  const auto layout = arch::memory_layout(config->memory, bits);
-  if (!layout) {
-    log::error("{}", layout.error().message);
-    return to_int(layout.error().status);
-  }
+  const auto layout = layout_or_explain(*config);
+  if (!layout) return to_int(layout.error());
 
   for (const auto& [what, path] :
        {std::pair{"kernel", config->kernel}, std::pair{"initrd", config->initrd}}) {

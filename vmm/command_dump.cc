@@ -18,8 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr unsigned kAssumedAddressBits = 39;  // without /dev/kvm to ask
-
 bool write_file(const fs::path& path, std::span<const std::byte> bytes) {
   std::FILE* file = std::fopen(path.c_str(), "wbe");
   bool good = file != nullptr;
@@ -68,15 +66,8 @@ int dump_tables(const DumpCommand& command) {
                : to_int(ExitStatus::internal_error);
   }
 
-  unsigned bits = kAssumedAddressBits;
-  if (const auto kvm = Kvm::open()) {
-    if (const auto known = arch::physical_address_bits(*kvm)) bits = *known;
-  }
-  const auto layout = arch::memory_layout(config->memory, bits);
-  if (!layout) {
-    log::error("{}", layout.error().message);
-    return to_int(layout.error().status);
-  }
+  const auto layout = layout_or_explain(*config);
+  if (!layout) return to_int(layout.error());
   if (command.kind == DumpKind::fdt) {
     const auto blob = boot::build_fdt(describe(*config, *layout));
     if (!blob) {

@@ -18,14 +18,6 @@ int explain(ExitStatus status, const std::string& message) {
   return to_int(status);
 }
 
-// SPDK and other servers that register memory with hardware want windows in whole huge pages.
-void advise(const MachineConfig& config) {
-  if (config.page_size == PageSize::k4 && !config.devices.empty())
-    log::info(
-        "guest memory is in 4 KiB pages; SPDK with real NVMe drives needs "
-        "machine.page_size = \"2M\"");
-}
-
 }  // namespace
 
 std::optional<MachineConfig> load_or_explain(const ConfigSource& source) {
@@ -44,7 +36,6 @@ int run_machine(const RunCommand& command, Marks& marks) {
   if (!config) return to_int(ExitStatus::configuration);
   config->statistics = command.statistics;
   marks.stamp(Mark::configuration_read);
-  advise(*config);
 
   auto console = ConsoleBackend::open(config->console);
   if (!console) return explain(ExitStatus::configuration, console.error().message);

@@ -8,7 +8,11 @@
 #include <string>
 #include <vector>
 
+#include <tl/expected.hpp>
+
+#include "vmm/arch.h"
 #include "vmm/config.h"
+#include "vmm/exit_status.h"
 #include "vmm/marks.h"
 
 namespace outboard::vmm {
@@ -49,5 +53,9 @@ int probe_server(const ProbeCommand& command);
 
 // Reads the configuration; prints what is wrong with it.
 std::optional<MachineConfig> load_or_explain(const ConfigSource& source);
+
+// Where memory lies on this host, or where it would on a host with 39 address bits when there is no
+// KVM to ask (a warning says so); prints what is wrong.
+tl::expected<arch::MemoryLayout, ExitStatus> layout_or_explain(const MachineConfig& config);
 
 }  // namespace outboard::vmm

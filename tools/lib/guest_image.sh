@@ -54,7 +54,7 @@ apt_sources() {
   found=$(apt-get indextargets --format '$(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)' 2>/dev/null \
     | awk -v suite="$debian_suite" '$1=="Packages" && $5=="Debian" && index($3, suite)==1 && $4=="main" {print "deb", $2, $3, $4}' \
     | sort -u)
-  echo "${found:-deb http://deb.debian.org/debian $debian_suite main}"
+  [[ -n $found ]] && printf '%s\n' "$found"
 }
 
 build_root_tree() {
@@ -65,12 +65,13 @@ build_root_tree() {
     options+=("--aptopt=$option")
   done < <(apt-config dump | grep -E '^Acquire::(http|https)::Proxy ' || true)
   include=$(IFS=,; echo "${guest_packages[*]}")
-  apt_sources >"$out/sources.list"
+  local sources=()  # none: mmdebstrap's own choice of a mirror
+  if apt_sources >"$out/sources.list"; then sources=("$out/sources.list"); fi
   mmdebstrap --mode="$mode" --variant=apt --include="$include" "${options[@]}" \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
     --customize-hook="$repo_root/tools/lib/customize_root" \
-    "$debian_suite" "$out/root.tar" "$out/sources.list"
+    "$debian_suite" "$out/root.tar" "${sources[@]}"
 }
 
 # ---- ext4 image of a tree: root.img ---------------------------------------------------------
