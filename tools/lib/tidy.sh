@@ -3,6 +3,14 @@
 # What a result depends on: the source, the project's headers that it includes (as the build recorded them),
 # its flags, .clang-tidy and the version of clang-tidy.
 
+# tidy_database BUILD: the compile database of the build without its precompiled headers, which are another
+# compiler's and which clang refuses; in a folder of its own, as clang-tidy wants it.
+tidy_database() {
+  mkdir -p "$1/tidy"
+  jq 'map(.command |= gsub(" (-fpch-preprocess|-Winvalid-pch|-include [^ ]*/cmake_pch\\.hxx)(?= )"; ""))' \
+    "$1/compile_commands.json" >"$1/tidy/compile_commands.json"
+}
+
 # tidy_list BUILD: "KEY FILE" of each source of the product (not of its tests) in the compile database.
 tidy_list() {
   local build=$1 common file object headers command
@@ -22,14 +30,14 @@ tidy_list() {
     object=${object#"$build"/}
     headers=$(tr '\n' '\0' <<<"${headers_of[$object]:-$file}" | sed -z '/^$/d' | sort -zu | xargs -0 sha256sum)
     printf '%s %s\n' "$(content_key "$common" "$command" "$headers")" "$file"
-  done < <(jq -r '.[] | [.file, (.output // ""), .command] | @tsv' "$build/compile_commands.json" | grep -v '\.S'$'\t')
+  done < <(jq -r '.[] | [.file, (.output // ""), .command] | @tsv' "$build/tidy/compile_commands.json" | grep -v '\.S'$'\t')
 }
 
 # tidy_one BUILD KEY FILE: prints what clang-tidy says; remembers a clean file.
 tidy_one() {
   local log
   log=$(mktemp)
-  if clang-tidy --quiet -p "$1" --extra-arg=-Wno-unknown-warning-option "$3" >"$log" 2>/dev/null; then
+  if clang-tidy --quiet -p "$1/tidy" --extra-arg=-Wno-unknown-warning-option "$3" >"$log" 2>/dev/null; then
     touch "$tidy_cache/tidy-$2"
     echo "ok ${3#"$repo_root"/}"
   else
@@ -46,6 +54,7 @@ run_tidy() {
   export tidy_cache repo_root
   export -f tidy_one
   mkdir -p "$cache_dir"
+  tidy_database "$build"
   while read -r key file; do
     count=$((count + 1))
     if [[ -e $cache_dir/tidy-$key ]]; then touch "$cache_dir/tidy-$key"; else todo+=("$key" "$file"); fi
