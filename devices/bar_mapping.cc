@@ -5,8 +5,14 @@
 namespace outboard::devices {
 
 BarMapping::BarMapping(const BarInfo& bar, BusDevice& window, const RegionPages& shared, Bus& bus,
-                       PageMapper& mapper, GuestLog& log)
-    : bar_(bar), window_(window), shared_(shared), bus_(bus), mapper_(mapper), log_(log) {}
+                       PageMapper& mapper, RegionEvents& events, GuestLog& log)
+    : bar_(bar),
+      window_(window),
+      shared_(shared),
+      bus_(bus),
+      mapper_(mapper),
+      events_(events),
+      log_(log) {}
 
 BarMapping::~BarMapping() {
   move(std::nullopt);
@@ -14,6 +20,7 @@ BarMapping::~BarMapping() {
 
 void BarMapping::move(std::optional<std::uint64_t> base) {
   if (base == base_) return;
+  events_.move(std::nullopt);
   for (const SlotId slot : slots_) mapper_.unmap(slot);
   slots_.clear();
   if (range_) bus_.unmap(*range_);
@@ -23,6 +30,7 @@ void BarMapping::move(std::optional<std::uint64_t> base) {
   const Space space = bar_.kind == BarInfo::Kind::io ? Space::pio : Space::mmio;
   range_ = bus_.map(space, *base, bar_.size, window_, Priority::bar);
   if (space == Space::mmio) map_pages(*base);
+  events_.move(base);
 }
 
 void BarMapping::map_pages(std::uint64_t base) {

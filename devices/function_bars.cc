@@ -5,20 +5,33 @@
 
 namespace outboard::devices {
 
-void FunctionBars::open(const vfio_user::Region& region, std::vector<Overlay> overlays,
-                        bool map_pages, vfio_user::Client& client, AccessCounters& counters,
+void FunctionBars::open(vfio_user::Region& region, std::vector<Overlay> overlays, bool map_pages,
+                        vfio_user::Client& client, IoEvents& io_events, AccessCounters& counters,
                         GuestLog& log) {
   const auto& info = registers_.info(region.index);
   if (!info) return;
   RegionPages pages;
+  std::vector<AddressWindow> kept_out;
+  for (const Overlay& overlay : overlays) kept_out.push_back(overlay.range);
   if (info->kind != BarInfo::Kind::io && map_pages) {
-    std::vector<AddressWindow> kept_out;
-    for (const Overlay& overlay : overlays) kept_out.push_back(overlay.range);
     pages = RegionPages::open(region, kept_out, log);
   }
   const RegionWindow::Shape shape{region.index, region.size, region.readable, region.writable};
-  bars_[region.index] =
-      std::make_unique<Bar>(std::move(pages), shape, std::move(overlays), client, counters, log);
+  auto& bar = bars_[region.index];
+  bar = std::make_unique<Bar>(*info, std::move(pages), std::move(kept_out), shape,
+                              std::move(overlays), client, io_events, counters, log);
+  if (!region.io_fds_refused.empty()) {
+    log.line(Severity::warning, "stores stay messages: " + region.io_fds_refused);
+  }
+  if (region.io_fds.empty()) return;
+  bar->window.watch_events(bar->events);
+  bar->events.offer(std::exchange(region.io_fds, {}));
+}
+
+void FunctionBars::refresh_events() {
+  for (const auto& bar : bars_) {
+    if (bar != nullptr) bar->window.refresh_events();
+  }
 }
 
 Result<void> FunctionBars::place(BarAllocator& allocator, Bus& bus, PageMapper& mapper,
@@ -26,7 +39,7 @@ Result<void> FunctionBars::place(BarAllocator& allocator, Bus& bus, PageMapper& 
   if (auto placed = registers_.place(allocator); !placed) return placed;
   for (const BarInfo& info : registers_.list()) {
     Bar& bar = *bars_[info.region];
-    bar.mapping.emplace(info, bar.window, bar.pages, bus, mapper, log);
+    bar.mapping.emplace(info, bar.window, bar.pages, bus, mapper, bar.events, log);
   }
   return {};
 }

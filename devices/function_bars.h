@@ -24,9 +24,10 @@ class FunctionBars final {
   const BarRegisters& registers() const { return registers_; }
 
   // Opens the region's pages and its window, once for each BAR there is. overlays: what answers in
-  // place of the server; map_pages: shared pages may become slots.
-  void open(const vfio_user::Region& region, std::vector<Overlay> overlays, bool map_pages,
-            vfio_user::Client& client, AccessCounters& counters, GuestLog& log);
+  // place of the server; map_pages: shared pages may become slots. Takes the region's ioeventfds.
+  void open(vfio_user::Region& region, std::vector<Overlay> overlays, bool map_pages,
+            vfio_user::Client& client, IoEvents& io_events, AccessCounters& counters,
+            GuestLog& log);
 
   // Every BAR gets its address; none is decoded before move().
   Result<void> place(BarAllocator& allocator, Bus& bus, PageMapper& mapper, GuestLog& log);
@@ -38,6 +39,8 @@ class FunctionBars final {
   void write(std::uint32_t reg, std::uint32_t size, std::uint32_t value) {
     registers_.write(reg, size, value);
   }
+  // The device was reset: asks anew for the ioeventfds of the BARs that have some.
+  void refresh_events();
   // Registers back to the placed addresses.
   void reset() { registers_.reset(); }
 
@@ -51,10 +54,14 @@ class FunctionBars final {
 
  private:
   struct Bar {
-    Bar(RegionPages shared, const RegionWindow::Shape& shape, std::vector<Overlay> overlays,
-        vfio_user::Client& client, AccessCounters& counters, GuestLog& log)
-        : pages(std::move(shared)), window(shape, std::move(overlays), client, counters, log) {}
+    Bar(const BarInfo& info, RegionPages shared, std::vector<AddressWindow> kept_out,
+        const RegionWindow::Shape& shape, std::vector<Overlay> overlays, vfio_user::Client& client,
+        IoEvents& io_events, AccessCounters& counters, GuestLog& log)
+        : pages(std::move(shared)),
+          events(info, std::move(kept_out), io_events, log),
+          window(shape, std::move(overlays), client, counters, log) {}
     RegionPages pages;
+    RegionEvents events;
     RegionWindow window;
     std::optional<BarMapping> mapping;  // from place() on
   };

@@ -36,9 +36,23 @@ void RegionWindow::write(std::uint64_t offset, std::span<const std::byte> data) 
   if (target != Target::server || !shape_.writable || !client_.alive()) return;
   count(counters_.bar_writes);
   const auto done = client_.region_write(shape_.region, offset, data, vfio_user::Write::may_post);
-  if (done) return;
-  count(counters_.access_errors);
-  report("write", offset, data.size(), done.error());
+  if (!done) {
+    count(counters_.access_errors);
+    report("write", offset, data.size(), done.error());
+  }
+  if (events_ != nullptr && !events_->covers(offset, data.size())) refresh_events();
+}
+
+void RegionWindow::refresh_events() {
+  if (events_ == nullptr) return;
+  std::lock_guard lock(asking_);
+  auto ranges = client_.region_io_fds(shape_.region);
+  if (!ranges) {
+    // Nothing is known of the eventfds any more: messages are always right.
+    if (client_.alive()) log_.line(Severity::warning, ranges.error().message);
+    return events_->offer({});
+  }
+  events_->offer(std::move(*ranges));
 }
 
 // An access that lies across the edge of an overlay belongs to nobody.

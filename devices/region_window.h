@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "devices/address.h"
 #include "devices/bus.h"
 #include "devices/guest_log.h"
+#include "devices/region_events.h"
 #include "vfio_user/client.h"
 
 namespace outboard::devices {
@@ -20,7 +22,8 @@ struct Overlay {
   BusDevice* device;    // offsets from the start of range
 };
 
-// Serves any vCPU thread, with no lock held while the server is asked. What does not lie in the
+// Serves any vCPU thread, with no lock held while the server is asked (but see refresh_events()).
+// What does not lie in the
 // region, is not readable, or fails, reads all ones; such writes are dropped.
 class RegionWindow final : public BusDevice {
  public:
@@ -37,6 +40,14 @@ class RegionWindow final : public BusDevice {
   void read(std::uint64_t offset, std::span<std::byte> data) override;
   void write(std::uint64_t offset, std::span<const std::byte> data) override;
 
+  // The region offered ioeventfds at attach: from now on every trapped store outside of them asks
+  // for the offer anew before it returns, since it may have changed it (a controller reset). Once,
+  // before the first access; events outlives the last one.
+  void watch_events(RegionEvents& events) { events_ = &events; }
+  // Asks for the offer anew; nothing when there was none at attach. One at a time for a region, so
+  // that the offer asked for last is the one that stays.
+  void refresh_events();
+
  private:
   enum class Target { server, overlay, nothing };
   Target find(std::uint64_t offset, std::uint64_t size, const Overlay*& overlay) const;
@@ -48,6 +59,8 @@ class RegionWindow final : public BusDevice {
   vfio_user::Client& client_;
   AccessCounters& counters_;
   GuestLog& log_;
+  RegionEvents* events_ = nullptr;
+  std::mutex asking_;  // held while the server is asked for its offer; before the lock of *events_
 };
 
 }  // namespace outboard::devices

@@ -70,11 +70,11 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
   vfio_user::Client& client_;
   const Machine machine_;
   const VfioFunctionOptions options_;
-  const vfio_user::DeviceDescription description_;
-  GuestLog log_;                // any thread
-  AccessCounters counters_;     // any thread
-  ClientIrqs irqs_;             // any thread
-  ClientConfig remote_config_;  // any thread
+  vfio_user::DeviceDescription description_;  // constant once built
+  GuestLog log_;                              // any thread
+  AccessCounters counters_;                   // any thread
+  ClientIrqs irqs_;                           // any thread
+  ClientConfig remote_config_;                // any thread
 
   // Serialises config accesses and MSI-X table accesses of the guest with each other, with reset
   // and with the loss of the device. Held while the server is asked for a config register or an
@@ -140,7 +140,7 @@ void VfioFunction::Impl::open_bars(const ConfigPlan& plan) {
       overlays.push_back({{plan.msix->pba_offset, plan.msix->pba_size()}, pending_bits_.get()});
     }
     bars_->open(description_.regions[bar.region], std::move(overlays),
-                options_.map_region.at(bar.region), client_, counters_, log_);
+                options_.map_region.at(bar.region), client_, machine_.io_events, counters_, log_);
   }
 }
 
@@ -267,6 +267,7 @@ void VfioFunction::Impl::function_level_reset() {
   bars_->close(0);
   config_->send(express_control_, static_cast<std::uint16_t>(config_->held(express_control_) |
                                                              pci::express::kFunctionReset));
+  bars_->refresh_events();
   reread_config();
   config_->forward(pci::kCommand, 0);  // for a server that left it as it was
 }
@@ -284,6 +285,7 @@ void VfioFunction::Impl::reset() {
     log_.line(Severity::warning,
               "its reset failed, the guest starts all the same: " + done.error().message);
   }
+  bars_->refresh_events();
   reread_config();
 }
 

@@ -51,13 +51,13 @@ Result<DeviceDescription> Client::Impl::attach(std::span<const DmaWindow> window
   }
 
   shape_.resettable = device.resettable;
-  bool any_page = false;
+  bool overtaken = false;  // posted writes would be: by stores to a page or an eventfd
   for (const Region& region : device.regions) {
     shape_.regions.push_back({region.size, region.readable, region.writable, region.areas});
-    any_page = any_page || region.mappable;
+    overtaken = overtaken || region.mappable || !region.io_fds.empty();
   }
   for (const Irq& irq : device.irqs) shape_.irqs.push_back({irq.count, irq.eventfd});
-  posting_.store(options_.posted_writes == Posting::automatic && !any_page);
+  posting_.store(options_.posted_writes == Posting::automatic && !overtaken);
   attached_.store(true, std::memory_order_release);
   return device;
 }
@@ -220,6 +220,18 @@ Result<void> Client::Impl::query_again(DeviceDescription& device, std::vector<Re
                .timeout = options_.timeouts.access,
                .keep = sizeof access + access.count});
   }
+  // Only writable BARs without pages: on a page no ioeventfd would ever fire.
+  const auto asks_io_fds = [&](std::uint32_t index) {
+    const wire::RegionInfo info = fixed(index);
+    return index < wire::kRegionRom && info.size != 0 &&
+           (info.flags & wire::kRegionWritable) != 0 && (info.flags & wire::kRegionMappable) == 0;
+  };
+  for (std::uint32_t index = 0; index < first.size(); ++index) {
+    if (!asks_io_fds(index)) continue;
+    wire::RegionIoFds ask{kIoFdsRoom, 0, index, 0};
+    const iovec body{&ask, sizeof ask};
+    batch.add(io_fds_request(body, kIoFdsRoom, options_.timeouts.setup));
+  }
   std::vector<Result<Reply>> results = batch.finish();
   device.round_trips += batch.rounds();
   auto next = results.begin();
@@ -269,6 +281,19 @@ Result<void> Client::Impl::query_again(DeviceDescription& device, std::vector<Re
     }
     std::copy(got->data.begin(), got->data.end(),
               device.config.begin() + static_cast<std::ptrdiff_t>(at));
+  }
+
+  for (std::uint32_t index = 0; index < first.size(); ++index) {
+    if (!asks_io_fds(index)) continue;
+    Region& region = device.regions[index];
+    auto ranges = judge_io_fds(index, region.size, region.areas, std::move(*next++), kIoFdsRoom);
+    if (ranges) {
+      region.io_fds = std::move(*ranges);
+    } else if (!connection_->alive()) {
+      return tl::make_unexpected(std::move(ranges.error()));
+    } else {  // without ioeventfds every store is a message, and right
+      region.io_fds_refused = std::move(ranges.error().message);
+    }
   }
   return {};
 }

@@ -69,6 +69,10 @@ class Client::Impl final {
                            std::span<const std::byte> from);
   bool may_post(std::uint32_t region, std::size_t size) const;
   Result<std::vector<IoFd>> region_io_fds(std::uint32_t region);
+  Result<Reply> ask_io_fds(std::uint32_t region, std::uint32_t room);
+  Result<std::vector<IoFd>> judge_io_fds(std::uint32_t region, std::uint64_t size,
+                                         const std::vector<SparseArea>& areas, Result<Reply> reply,
+                                         std::uint32_t room);
 
   // Interrupts
   Result<void> check_irqs(std::uint32_t index, std::uint32_t start, std::uint64_t count) const;

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 
 #include "vfio_user/client_impl.h"
+#include "vfio_user/client_requests.h"
 #include "vfio_user/codec.h"
 #include "vfio_user/text.h"
 
@@ -14,13 +15,17 @@ namespace outboard::vfio_user {
 
 namespace {
 
-/// Room asked for at first; a second query has as much as the server wants, up to the limit.
-constexpr std::uint32_t kFirstEntries = 64;
+/// A second query has as much room as the server wants, up to this.
 constexpr std::uint32_t kMaxEntries = 1024;
 
 constexpr std::uint32_t room_for(std::uint32_t entries) {
   return static_cast<std::uint32_t>(sizeof(wire::RegionIoFds) +
                                     entries * sizeof(wire::WideIoFdEntry));
+}
+static_assert(kIoFdsRoom == room_for(64));
+
+std::string io_fds_query(std::uint32_t region) {
+  return "DEVICE_GET_REGION_IO_FDS for " + region_text(region);
 }
 
 /// Empty when the entry is good in itself.
@@ -60,23 +65,42 @@ bool on_a_page(const IoFdInfo& entry, const std::vector<SparseArea>& areas) {
 
 }  // namespace
 
+Connection::Request io_fds_request(const iovec& body, std::uint32_t room,
+                                   std::chrono::milliseconds timeout) {
+  return {.command = wire::Command::device_get_region_io_fds,
+          .body = {&body, 1},
+          .fds = {},
+          .timeout = timeout,
+          .keep = room};
+}
+
+Result<Reply> Client::Impl::ask_io_fds(std::uint32_t region, std::uint32_t room) {
+  wire::RegionIoFds ask{room, 0, region, 0};
+  const iovec body{&ask, sizeof ask};
+  return connection_->call(io_fds_request(body, room, options_.timeouts.setup));
+}
+
 Result<std::vector<IoFd>> Client::Impl::region_io_fds(std::uint32_t region) {
-  const std::string what = "DEVICE_GET_REGION_IO_FDS for " + region_text(region);
   const Shape* const device = shape();
   if (device == nullptr || region >= device->regions.size()) {
-    return explain({Error::Kind::invalid, EINVAL, "the device has no such region"}, what);
+    return explain({Error::Kind::invalid, EINVAL, "the device has no such region"},
+                   io_fds_query(region));
   }
-  Result<Reply> reply;
+  const Shape::Region& shape = device->regions[region];
+  auto ranges =
+      judge_io_fds(region, shape.size, shape.areas, ask_io_fds(region, kIoFdsRoom), kIoFdsRoom);
+  // A store to an eventfd would overtake a posted write; those sent so far were done before the
+  // reply.
+  if (ranges && !ranges->empty()) posting_.store(false);
+  return ranges;
+}
+
+Result<std::vector<IoFd>> Client::Impl::judge_io_fds(std::uint32_t region, std::uint64_t size,
+                                                     const std::vector<SparseArea>& areas,
+                                                     Result<Reply> reply, std::uint32_t room) {
+  const std::string what = io_fds_query(region);
   RegionIoFdsReply parsed;
-  std::uint32_t room = room_for(kFirstEntries);
   for (int tries = 0; tries < 2; ++tries) {
-    wire::RegionIoFds ask{room, 0, region, 0};
-    const iovec body{&ask, sizeof ask};
-    reply = connection_->call({.command = wire::Command::device_get_region_io_fds,
-                               .body = {&body, 1},
-                               .fds = {},
-                               .timeout = options_.timeouts.setup,
-                               .keep = room});
     // Most servers do not know the command, and say so with one errno or another.
     if (!reply && reply.error().kind == Error::Kind::server) return std::vector<IoFd>{};
     if (!reply) return explain(reply.error(), what);
@@ -87,6 +111,7 @@ Result<std::vector<IoFd>> Client::Impl::region_io_fds(std::uint32_t region) {
     }
     if (fixed->argsz > room && fixed->argsz <= room_for(kMaxEntries) && tries == 0) {
       room = fixed->argsz;
+      reply = ask_io_fds(region, room);
       continue;
     }
     auto entries = parse_region_io_fds_reply(reply->payload);
@@ -101,11 +126,10 @@ Result<std::vector<IoFd>> Client::Impl::region_io_fds(std::uint32_t region) {
     break;
   }
 
-  const Shape::Region& shape = device->regions[region];
   std::vector<IoFd> ranges;
   std::vector<IoFdInfo> taken;
   for (const IoFdInfo& entry : parsed.entries) {
-    std::string fault = fault_of(entry, shape.size, reply->fds.size());
+    std::string fault = fault_of(entry, size, reply->fds.size());
     if (fault.empty() && std::any_of(taken.begin(), taken.end(),
                                      [&](const auto& other) { return collide(entry, other); })) {
       fault = "overlaps another";
@@ -116,7 +140,7 @@ Result<std::vector<IoFd>> Client::Impl::region_io_fds(std::uint32_t region) {
     }
     taken.push_back(entry);
     // A stock kernel takes ioeventfds only; a store to a mapped page would never reach one.
-    if (entry.type != IoFdType::ioeventfd || on_a_page(entry, shape.areas)) continue;
+    if (entry.type != IoFdType::ioeventfd || on_a_page(entry, areas)) continue;
     IoFd range;
     range.offset = entry.offset;
     range.size = entry.size;
@@ -130,9 +154,6 @@ Result<std::vector<IoFd>> Client::Impl::region_io_fds(std::uint32_t region) {
     }
     ranges.push_back(std::move(range));
   }
-  // A store to an eventfd would overtake a posted write; those sent so far were done before the
-  // reply.
-  if (!ranges.empty()) posting_.store(false);
   return ranges;
 }
 

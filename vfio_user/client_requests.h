@@ -1,10 +1,14 @@
 // Pieces of requests that several source files of Client build.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <string>
 
+#include <sys/uio.h>
+
+#include "vfio_user/connection.h"
 #include "vfio_user/dma_window.h"
 #include "vfio_user/wire.h"
 
@@ -19,5 +23,12 @@ namespace outboard::vfio_user {
 [[nodiscard]] inline std::span<const int> fds_of(const DmaWindow& window) {
   return window.fd >= 0 ? std::span<const int>(&window.fd, 1) : std::span<const int>();
 }
+
+// Bytes of a DEVICE_GET_REGION_IO_FDS reply asked for at first: 64 entries of the larger layout.
+inline constexpr std::uint32_t kIoFdsRoom = sizeof(wire::RegionIoFds) + 64 * 48;
+
+// `body` holds one wire::RegionIoFds with argsz == room; both stay the caller's.
+[[nodiscard]] Connection::Request io_fds_request(const iovec& body, std::uint32_t room,
+                                                 std::chrono::milliseconds timeout);
 
 }  // namespace outboard::vfio_user

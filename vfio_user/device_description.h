@@ -40,6 +40,10 @@ struct Region {
   std::vector<SparseArea> areas;  // sorted by offset; empty unless mappable
   std::vector<UniqueFd> fds;      // one for all areas, or one an area; empty unless mappable
   std::string trapped_because;    // empty when mappable, or when the server never offered pages
+  // What Client::region_io_fds() would say, asked together with the rest: of writable BARs without
+  // pages only, and empty when the offer could not be used; `io_fds_refused` says why.
+  std::vector<IoFd> io_fds;
+  std::string io_fds_refused;
 
   // The file of area `i` (i < areas.size(), region mappable).
   [[nodiscard]] int area_fd(std::size_t i) const {

@@ -31,6 +31,13 @@ bool has_line(const GuestRun& run, const std::string& line) {
   return ("\n" + run.console).find("\n" + line + "\n") != std::string::npos;
 }
 
+// From "exits: N port, M memory, …".
+unsigned long memory_exits(const GuestRun& run) {
+  const auto port = run.statistics.find(" port, ", run.statistics.find("exits: "));
+  REQUIRE(port != std::string::npos);
+  return std::stoul(run.statistics.substr(port + 7));
+}
+
 }  // namespace
 
 TEST_CASE("PCI: config space by ECAM and by CF8/CFC, BAR sizing, accesses of every width, DMA") {
@@ -44,6 +51,15 @@ TEST_CASE("PCI: config space by ECAM and by CF8/CFC, BAR sizing, accesses of eve
     // The last store to BAR2 is in the device's own memory.
     if (mapped) CHECK(std::to_integer<int>(peer.bar2()[0xfffc]) == 7);
   }
+}
+
+TEST_CASE("C62 a store to an ioeventfd causes no exit to user space and no message") {
+  Peer peer({.ioeventfd = true});
+  GuestRun run;
+  run_guest(config_with("ioeventfd", peer), run);
+  check_passed(run);
+  // A thousand stores, and some dozens of accesses beside them.
+  CHECK_MESSAGE(memory_exits(run) < 100, run.statistics);
 }
 
 TEST_CASE("BARs move, and decoding is toggled, under another vCPU's accesses") {

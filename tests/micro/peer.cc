@@ -69,6 +69,7 @@ Peer::Peer(PeerOptions options) : options_(options) {
     shape_.regions[2].flags |= kRegionMappable;
     shape_.regions[2].fd = memory_.get();
   }
+  if (options_.ioeventfd) bell_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   using namespace vfio_user::wire;
   shape_.irqs[kIntx] = {kIrqEventfd | kIrqMaskable | kIrqAutomasked, 1};
   shape_.irqs[kMsix] = {kIrqEventfd | kIrqNoResize, kVectors};
@@ -154,7 +155,7 @@ int Peer::region_write(std::uint32_t region, std::uint64_t offset,
   }
 }
 
-std::uint64_t Peer::read_register(std::uint64_t offset) const {
+std::uint64_t Peer::read_register(std::uint64_t offset) {
   switch (offset) {
     case 0x00:
       return 0xc0ffee01;
@@ -166,6 +167,13 @@ std::uint64_t Peer::read_register(std::uint64_t offset) const {
       return unmasks_.load();
     case 0x30:
       return resets_.load();
+    case 0x40: {
+      eventfd_t rings = 0;
+      if (bell_ && ::eventfd_read(bell_.get(), &rings) == 0) rings_ += rings;
+      return rings_;
+    }
+    case 0x48:
+      return writes_;
     default:
       return 0;
   }
@@ -188,9 +196,17 @@ void Peer::write_register(std::uint64_t offset, std::uint64_t value) {
       server_->dma_write(value, std::as_bytes(std::span(&mark, 1)));
       break;
     }
+    case 0x50:
+      bell_offered_ = value != 0;
+      break;
     default:
       break;
   }
+}
+
+std::vector<vfio_user::ServerIoFd> Peer::io_fds(std::uint32_t region) {
+  if (region != 0 || !bell_ || !bell_offered_) return {};
+  return {{0x40, 4, bell_.get()}};
 }
 
 void Peer::irq_unmasked(std::uint32_t index, std::uint32_t, std::uint32_t) {

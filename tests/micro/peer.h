@@ -23,6 +23,7 @@ namespace outboard::micro {
 
 struct PeerOptions {
   bool mapped_bar2 = false;  // BAR2 is a memfd that the client maps
+  bool ioeventfd = false;    // stores of 4 bytes at BAR0+0x40 signal an eventfd, until a reset
 };
 
 class Peer final : private vfio_user::DeviceModel {
@@ -47,13 +48,14 @@ class Peer final : private vfio_user::DeviceModel {
   int region_write(std::uint32_t region, std::uint64_t offset,
                    std::span<const std::byte> data) override;
   void reset() override;
+  std::vector<vfio_user::ServerIoFd> io_fds(std::uint32_t region) override;
   void connected() override { ++connections_; }
   void irq_unmasked(std::uint32_t index, std::uint32_t start, std::uint32_t count) override;
 
   void make_config();
   void signal_intx();
   void write_register(std::uint64_t offset, std::uint64_t value);
-  std::uint64_t read_register(std::uint64_t offset) const;
+  std::uint64_t read_register(std::uint64_t offset);
   void run();
 
   const PeerOptions options_;
@@ -70,6 +72,9 @@ class Peer final : private vfio_user::DeviceModel {
   std::array<std::byte, 32> ports_{};
   std::uint64_t scratch_ = 0;
   std::uint64_t writes_ = 0;
+  vfio_user::UniqueFd bell_;  // an eventfd, when offered
+  bool bell_offered_ = true;
+  std::uint64_t rings_ = 0;      // what it has counted
   bool intx_ = false;            // the device holds INTA
   bool intx_signalled_ = false;  // the client was told, and has not asked again
 

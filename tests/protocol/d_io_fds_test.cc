@@ -165,6 +165,7 @@ TEST_CASE(
   const UniqueFd file = memory_file(1 << 16);
   Script pages;
   pages.regions[0] = {7, 1 << 16, 0, sparse_tail({{4096, 4096}}), {file.get()}};
+  pages.handle_first_io_fds = true;  // a BAR with pages is not asked at attach
   const auto ranges =
       offered(narrow({{4096, 4, 0, 0, 0, 0, 0}, {8192, 4, 0, 0, 0, 0, 0}}), one, pages);
   REQUIRE(ranges);
@@ -196,6 +197,81 @@ TEST_CASE("a server with more entries than asked for is asked once more, with ro
   CHECK(client->region_io_fds(0).value().size() == 100);
   CHECK(asked.size() == 2);
   CHECK(asked[1] == kHead + 100 * 48);
+}
+
+TEST_CASE("C61 C62 C63 at attach writable BARs without pages are asked together with the rest") {
+  const Steady steady;
+  const UniqueFd fd = event();
+  const UniqueFd file = memory_file(8192);
+  struct Case {
+    Bytes reply;
+    std::size_t ranges;
+    bool refused;
+  };
+  const std::vector<Case> cases = {
+      {narrow({{0x10, 4, 0, 0, 0, 0, 0}, {0x18, 8, 0, 0, 1, 0, 7}}), 2, false},
+      {narrow({}), 0, false},
+      {narrow({{4093, 4, 0, 0, 0, 0, 0}}), 0, true},
+      {narrow({{0, 8, 0, 0, 0, 0, 0}, {4, 4, 0, 0, 0, 0, 0}}), 0, true},
+      {narrow({{0, 3, 0, 0, 0, 0, 0}}), 0, true},
+      {bytes_of(wire::RegionIoFds{kHead + 40, 0, 0, 1u << 31}) + Bytes(40), 0, true}};
+  for (const Case& one : cases) {
+    std::vector<std::uint32_t> asked;
+    Script script;
+    script.handle_first_io_fds = true;
+    script.regions[2] = {7, 8192, 0, sparse_tail({{4096, 4096}}), {file.get()}};
+    script.regions[4] = {wire::kRegionReadable, 4096, 0, {}, {}};
+    script.on[Command::device_get_region_io_fds] = [&](Peer& peer, Incoming& m) {
+      asked.push_back(m.as<wire::RegionIoFds>().index);
+      const int only = fd.get();
+      peer.reply(m.header, one.reply, {&only, 1});
+    };
+    ScriptedServer server(script);
+    auto client = server.connect(quick_options(10s));
+    REQUIRE(client);
+    const auto device = (*client)->attach({});
+    REQUIRE(device);
+    CHECK(asked == std::vector<std::uint32_t>{0});
+    CHECK(device->round_trips == 3);
+    CHECK(device->regions[0].io_fds.size() == one.ranges);
+    CHECK(device->regions[0].io_fds_refused.empty() == !one.refused);
+  }
+}
+
+TEST_CASE(
+    "C62 a server that does not know the command is asked once for each such BAR, and attaches") {
+  const Steady steady;
+  Script script;
+  script.handle_first_io_fds = true;
+  script.on[Command::device_get_region_io_fds] = [](Peer& peer, Incoming& m) {
+    peer.error(m.header, EINVAL);
+  };
+  ScriptedServer server(script);
+  auto client = server.connect(quick_options(10s));
+  REQUIRE(client);
+  const auto device = (*client)->attach({});
+  REQUIRE(device);
+  CHECK(device->round_trips == 3);
+  CHECK(device->regions[0].io_fds.empty());
+  CHECK(device->regions[0].io_fds_refused.empty());
+  CHECK(server.count_of(Command::device_get_region_io_fds) == 1);
+}
+
+TEST_CASE("C26 a reply to the query at attach that is too short breaks the connection") {
+  const Steady steady;
+  for (const std::size_t size : {0u, 1u, 15u}) {
+    Script script;
+    script.handle_first_io_fds = true;
+    script.on[Command::device_get_region_io_fds] = [size](Peer& peer, Incoming& m) {
+      peer.reply(m.header, Bytes(size));
+    };
+    ScriptedServer server(script);
+    auto client = server.connect(quick_options(10s));
+    REQUIRE(client);
+    const auto device = (*client)->attach({});
+    REQUIRE_FALSE(device);
+    CHECK(device.error().kind == Kind::protocol);
+  }
 }
 
 }  // namespace

@@ -132,6 +132,7 @@ TEST_CASE(
     ScriptedServer* self = nullptr;
     Script script;
     script.handle_config_reads = true;
+    script.handle_first_io_fds = true;
     for (std::uint16_t c = 1; c < wire::kCommandLimit; ++c) {
       script.on[static_cast<Command>(c)] = [&](Peer& peer, Incoming& m) {
         if (++seen == k) {

@@ -59,6 +59,7 @@ Result<std::unique_ptr<Client>> ScriptedServer::connect(ClientOptions options) {
 }
 
 void ScriptedServer::run() {
+  bool io_fds_asked = false;
   while (auto message = peer_.next(60s)) {
     {
       const std::lock_guard lock(mutex_);
@@ -68,8 +69,11 @@ void ScriptedServer::run() {
     const auto handler = script_.on.find(message->command());
     const bool config_read = message->command() == Command::region_read &&
                              message->as<wire::RegionAccess>().region == wire::kRegionConfig;
+    const bool io_fds_of_attach = message->command() == Command::device_get_region_io_fds &&
+                                  !std::exchange(io_fds_asked, true);
     if (handler != script_.on.end() && !message->is_reply() &&
-        (!config_read || script_.handle_config_reads)) {
+        (!config_read || script_.handle_config_reads) &&
+        (!io_fds_of_attach || script_.handle_first_io_fds)) {
       handler->second(peer_, *message);
     } else {
       behave(peer_, *message);
@@ -132,6 +136,10 @@ void ScriptedServer::behave(Peer& peer, Incoming& message) {
     }
     case Command::dma_unmap:
       peer.reply(header, message.payload);
+      return;
+    case Command::device_get_region_io_fds:
+      peer.reply(header,
+                 bytes_of(wire::RegionIoFds{16, 0, message.as<wire::RegionIoFds>().index, 0}));
       return;
     case Command::dma_map:
     case Command::device_set_irqs:

@@ -53,6 +53,9 @@ struct Script {
   std::map<Command, Handler> on;  // instead of what it would do
   // REGION_READ of the configuration space, as attach() sends it, goes to the handler too.
   bool handle_config_reads = false;
+  // The first DEVICE_GET_REGION_IO_FDS, as attach() sends it, goes to the handler too; else nothing
+  // is offered there.
+  bool handle_first_io_fds = false;
 
   Script();  // BAR0 of 4 KiB, 256 bytes of configuration space, INTx, 8 vectors of MSI-X
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -234,19 +235,65 @@ class FakeIntxRouter final : public IntxRouter {
   int resample_ = -1;
 };
 
+// Stands for KVM_IOEVENTFD: a store that is taken signals the eventfd.
 class FakeIoEvents final : public IoEvents {
  public:
-  using Key = std::pair<std::uint64_t, std::uint32_t>;
-  Result<void> attach(Space, std::uint64_t base, std::uint32_t size, std::optional<std::uint64_t>,
-                      int) override {
-    attached.insert({base, size});
+  struct Entry {
+    Space space;
+    std::uint64_t base;
+    std::uint32_t size;
+    std::optional<std::uint64_t> datamatch;
+    int fd;
+    bool operator==(const Entry&) const = default;
+  };
+  Result<void> attach(Space space, std::uint64_t base, std::uint32_t size,
+                      std::optional<std::uint64_t> datamatch, int fd) override {
+    std::lock_guard lock(mutex_);
+    ++attaches;
+    if (refuse) return failure("EEXIST");
+    entries_.push_back({space, base, size, datamatch, fd});
     return {};
   }
-  void detach(Space, std::uint64_t base, std::uint32_t size, std::optional<std::uint64_t>,
-              int) override {
-    attached.erase({base, size});
+  void detach(Space space, std::uint64_t base, std::uint32_t size,
+              std::optional<std::uint64_t> datamatch, int fd) override {
+    std::lock_guard lock(mutex_);
+    CHECK(std::erase(entries_, Entry{space, base, size, datamatch, fd}) == 1);
   }
-  std::set<Key> attached;
+
+  // Whether the kernel takes this store.
+  bool store(std::uint64_t address, std::size_t size, std::uint64_t value,
+             Space space = Space::mmio) {
+    std::lock_guard lock(mutex_);
+    for (const Entry& entry : entries_) {
+      if (entry.space != space || entry.base != address) continue;
+      if (entry.size != 0 && entry.size != size) continue;
+      if (entry.datamatch && *entry.datamatch != value) continue;
+      const std::uint64_t one = 1;
+      return ::write(entry.fd, &one, sizeof one) == sizeof one;
+    }
+    return false;
+  }
+  // "m c0000010/4", "p c004/1=5", in order.
+  std::vector<std::string> list() const {
+    std::lock_guard lock(mutex_);
+    std::vector<std::string> out;
+    for (const Entry& entry : entries_) {
+      char text[80];
+      std::snprintf(text, sizeof text, "%c %llx/%u", entry.space == Space::pio ? 'p' : 'm',
+                    static_cast<unsigned long long>(entry.base), entry.size);
+      out.emplace_back(text);
+      if (entry.datamatch) out.back() += "=" + std::to_string(*entry.datamatch);
+    }
+    std::ranges::sort(out);
+    return out;
+  }
+
+  bool refuse = false;
+  int attaches = 0;
+
+ private:
+  mutable std::mutex mutex_;
+  std::vector<Entry> entries_;
 };
 
 // Runs callbacks when the test says so, on the test's thread.

@@ -119,6 +119,16 @@ class TestDevice final : public vfio_user::DeviceModel {
     note("unmask " + std::to_string(index));
   }
 
+  std::vector<vfio_user::ServerIoFd> io_fds(std::uint32_t region) override {
+    note("ask " + std::to_string(region));
+    std::lock_guard lock(mutex_);
+    return offer_[region];
+  }
+  void offer(std::uint32_t region, std::vector<vfio_user::ServerIoFd> ranges) {
+    std::lock_guard lock(mutex_);
+    offer_[region] = std::move(ranges);
+  }
+
   void set(std::uint32_t reg, std::uint32_t size, std::uint32_t value) {
     store_le(std::span(config_).subspan(reg, size), value);
   }
@@ -149,7 +159,8 @@ class TestDevice final : public vfio_user::DeviceModel {
   vfio_user::UniqueFd page_file_;
   std::array<std::uint64_t, 0x900> registers_{};
   std::mutex mutex_;
-  std::vector<std::string> log_;  // under mutex_
+  std::vector<std::string> log_;  // under mutex_, as the next
+  std::array<std::vector<vfio_user::ServerIoFd>, 9> offer_;
 };
 
 // The server's thread. stop() is the death of the server.
@@ -229,7 +240,7 @@ struct LogLines {
 };
 
 // A machine with one function attached. Change `device` before attach().
-class Attached final {
+class Attached {
  public:
   Attached() {
     options.name = "disk0";

@@ -14,6 +14,9 @@ enum {
   kPeerUnmasks = 0x20,  // how often INTA was unmasked
   kPeerDma = 0x28,      // write an address: the device writes 8 bytes there
   kPeerResets = 0x30,
+  kPeerBell = 0x40,    // 4 bytes: an eventfd, when offered; read: how often it was signalled
+  kPeerWrites = 0x48,  // write messages so far
+  kPeerOffer = 0x50,   // write 0: the eventfd is taken away, 1: it is offered again
 };
 
 static inline void peer_command(uint16_t bits) {

@@ -1,0 +1,124 @@
+#include "devices/region_events.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace outboard::devices {
+namespace {
+
+// The same eventfd behind two descriptors. Where the kernel does not tell (no kcmp) it counts as
+// another one, which costs a replacement and no more.
+bool same_file(int a, int b) {
+  const auto self = static_cast<long>(::getpid());
+  return ::syscall(SYS_kcmp, self, self, static_cast<long>(KCMP_FILE), static_cast<long>(a),
+                   static_cast<long>(b)) == 0;
+}
+
+bool same(const vfio_user::IoFd& a, const vfio_user::IoFd& b) {
+  return a.offset == b.offset && a.size == b.size && a.pio == b.pio && a.datamatch == b.datamatch &&
+         same_file(a.fd.get(), b.fd.get());
+}
+
+std::uint64_t span_of(const vfio_user::IoFd& io) {
+  return std::max<std::uint64_t>(io.size, 1);
+}
+
+}  // namespace
+
+RegionEvents::RegionEvents(const BarInfo& bar, std::vector<AddressWindow> kept_out,
+                           IoEvents& events, GuestLog& log)
+    : bar_(bar),
+      kept_out_(std::move(kept_out)),
+      space_(bar.kind == BarInfo::Kind::io ? Space::pio : Space::mmio),
+      events_(events),
+      log_(log) {}
+
+RegionEvents::~RegionEvents() {
+  move(std::nullopt);
+}
+
+void RegionEvents::offer(std::vector<vfio_user::IoFd> ranges) {
+  std::erase_if(ranges, [this](const vfio_user::IoFd& io) { return !usable(io); });
+  std::lock_guard lock(mutex_);
+  std::vector<Range> next;
+  for (vfio_user::IoFd& io : ranges) {
+    const auto old = std::ranges::find_if(
+        ranges_, [&](const Range& range) { return range.io.fd && same(range.io, io); });
+    if (old == ranges_.end()) {
+      next.push_back({std::move(io)});
+    } else {
+      next.push_back(std::move(*old));
+      old->attached = false;
+    }
+  }
+  // What went first: a new range may lie where an old one was.
+  for (Range& gone : ranges_) detach(gone);
+  ranges_ = std::move(next);
+  for (Range& range : ranges_) attach(range);
+}
+
+void RegionEvents::move(std::optional<std::uint64_t> base) {
+  std::lock_guard lock(mutex_);
+  if (base == base_) return;
+  for (Range& range : ranges_) detach(range);
+  base_ = base;
+  for (Range& range : ranges_) attach(range);
+}
+
+bool RegionEvents::covers(std::uint64_t offset, std::uint64_t size) const {
+  std::lock_guard lock(mutex_);
+  return std::ranges::any_of(ranges_, [&](const Range& range) {
+    if (range.io.size == 0) return offset == range.io.offset;
+    return AddressWindow{range.io.offset, range.io.size}.contains(offset, size);
+  });
+}
+
+bool RegionEvents::usable(const vfio_user::IoFd& io) {
+  const auto trapped = [&](const std::string& why) {
+    log_.line(Severity::warning, "the ioeventfd at offset " + std::to_string(io.offset) +
+                                     " of region " + std::to_string(bar_.region) +
+                                     " is not used: " + why);
+    return false;
+  };
+  if (io.type != vfio_user::IoFdType::ioeventfd) return trapped("it is of another kind");
+  if (io.pio != (space_ == Space::pio)) {
+    return trapped(io.pio ? "it is for I/O ports and the BAR is memory"
+                          : "it is for memory and the BAR is I/O ports");
+  }
+  const AddressWindow range{io.offset, span_of(io)};
+  if (!AddressWindow{0, bar_.size}.contains(range.base, range.size)) {
+    return trapped("it lies outside the BAR");
+  }
+  for (const AddressWindow& kept : kept_out_) {
+    if (range.base < kept.end() && kept.base < range.end()) {
+      return trapped("it lies on the MSI-X table or its pending bits");
+    }
+  }
+  return true;
+}
+
+void RegionEvents::attach(Range& range) {
+  if (!base_ || range.attached) return;
+  const auto done =
+      events_.attach(space_, *base_ + range.io.offset, static_cast<std::uint32_t>(range.io.size),
+                     range.io.datamatch, range.io.fd.get());
+  range.attached = done.has_value();
+  if (done) return;
+  log_.line(Severity::warning, "stores at offset " + std::to_string(range.io.offset) +
+                                   " of region " + std::to_string(bar_.region) +
+                                   " stay messages: " + done.error().message);
+}
+
+void RegionEvents::detach(Range& range) {
+  if (!range.attached) return;
+  events_.detach(space_, *base_ + range.io.offset, static_cast<std::uint32_t>(range.io.size),
+                 range.io.datamatch, range.io.fd.get());
+  range.attached = false;
+}
+
+}  // namespace outboard::devices
