@@ -242,9 +242,9 @@ TEST_CASE("The configuration space is that of an NVMe endpoint with PM, MSI-X an
   CHECK((get<u16>(all, 0x68) & 0x8000) == 0);  // the bit reads as zero
 }
 
-TEST_CASE("A client attaches, enables, sends a command and is interrupted; page and trap") {
-  for (const DoorbellMode mode : {DoorbellMode::page, DoorbellMode::trap}) {
-    INFO("trap " << (mode == DoorbellMode::trap));
+TEST_CASE("A client attaches, enables, sends a command and is interrupted; in each doorbell mode") {
+  for (const DoorbellMode mode : {DoorbellMode::page, DoorbellMode::trap, DoorbellMode::shadow}) {
+    INFO("mode " << static_cast<int>(mode));
     Program program(mode);
     {
       Guest guest(program.path);
@@ -269,6 +269,92 @@ TEST_CASE("A client attaches, enables, sends a command and is interrupted; page 
     struct stat status {};
     CHECK(stat(program.path.c_str(), &status) != 0);  // the socket is gone
   }
+}
+
+TEST_CASE(
+    "C62 the sleeping server is woken by an eventfd for I/O doorbells, offered while a buffer is "
+    "set") {
+  Program program(DoorbellMode::shadow);
+  {
+    Guest guest(program.path);
+    CHECK_FALSE(guest.device.regions[0].mappable);
+    REQUIRE(guest.device.regions[0].io_fds.size() == 1);  // the reserved doorbell
+    CHECK(guest.device.regions[0].io_fds[0].offset == 0x1ffc);
+    guest.arm_msix();
+    guest.enable();
+    const auto offered = [&] { return guest.client->region_io_fds(0).value(); };
+
+    const auto run = [&](Command command) {
+      command.id = static_cast<u16>(guest.tail + 100);
+      std::memcpy(guest.memory.bytes.data() + 64 * guest.tail, &command, 64);
+      guest.tail = (guest.tail + 1) % 16;
+      guest.ring(0, guest.tail);
+      REQUIRE(guest.completed());
+    };
+    Command cq = Driver::admin(AdminOpcode::create_io_cq);
+    cq.pointer1 = 0x10'5000;
+    cq.dw10 = 15u << 16 | 1;
+    cq.dw11 = 1u << 16 | 3;
+    Command sq = Driver::admin(AdminOpcode::create_io_sq);
+    sq.pointer1 = 0x10'6000;
+    sq.dw10 = 15u << 16 | 1;
+    sq.dw11 = 1u << 16 | 1;
+    run(cq);
+    run(sq);
+    CHECK(offered().size() == 1);
+    Command buffer = Driver::admin(AdminOpcode::doorbell_buffer_config);
+    buffer.pointer1 = 0x10'7000;
+    buffer.pointer2 = 0x10'8000;
+    run(buffer);
+
+    // What a client finds after the write of the admin queue's head.
+    const auto ranges = offered();
+    REQUIRE(ranges.size() == 2);
+    CHECK(ranges[1].offset == 0x1008);
+    CHECK(ranges[1].size == 4);
+    const auto bytes = guest.client->counters().bytes_sent;
+    for (u32 i = 0; i < 100; ++i) {
+      Command read = Driver::io(IoOpcode::read, 1, 0, 1);
+      read.pointer1 = 0x10'9000;
+      std::memcpy(guest.memory.bytes.data() + 0x6000 + 64 * (i % 16), &read, 64);
+      const std::atomic_ref<u32> value(*reinterpret_cast<u32*>(guest.memory.bytes.data() + 0x7008));
+      const std::atomic_ref<u32> event(*reinterpret_cast<u32*>(guest.memory.bytes.data() + 0x8008));
+      const auto old = static_cast<u16>(value.load());
+      const auto next = static_cast<u16>((i + 1) % 16);
+      value.store(next);
+      const auto at = static_cast<u16>(event.load());
+      if (static_cast<u16>(next - at - 1) < static_cast<u16>(next - old)) {
+        REQUIRE(eventfd_write(ranges[1].fd.get(), 1) == 0);
+      }
+      REQUIRE(guest.signalled(guest.vectors[1].get()));
+      std::atomic_ref<u32>(*reinterpret_cast<u32*>(guest.memory.bytes.data() + 0x700c)).store(next);
+    }
+    CHECK(guest.client->counters().bytes_sent == bytes);
+
+    guest.write32(reg::cc, 6u << 16 | 4u << 20);  // a controller reset
+    CHECK(offered().size() == 1);
+  }
+  program.end();
+  CHECK(program.counters.io[2] == 100);
+  CHECK(program.counters.doorbell_wakes > 0);
+  CHECK(program.counters.doorbell_wakes <= 100);
+}
+
+TEST_CASE(
+    "An idle server that offers shadow doorbells uses no processor time: it looks at nothing") {
+  Program program(DoorbellMode::shadow);
+  {
+    Guest guest(program.path);
+    guest.arm_msix();
+    guest.enable();
+    guest.push_identify();
+    REQUIRE(guest.completed());
+    const timespec pause{0, 300'000'000};
+    nanosleep(&pause, nullptr);
+  }
+  program.end();
+  // The page would have been looked at every 2 ms, here every turn has a cause.
+  CHECK(program.counters.doorbell_polls < 100);
 }
 
 TEST_CASE("Guest memory without an fd is reached by messages, with a twin socket and without") {

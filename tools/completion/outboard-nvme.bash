@@ -8,7 +8,7 @@ _outboard_nvme() {
       return
       ;;
     --doorbells)
-      mapfile -t COMPREPLY < <(compgen -W 'page trap' -- "$current")
+      mapfile -t COMPREPLY < <(compgen -W 'shadow page trap' -- "$current")
       return
       ;;
     --block-size)

@@ -7,7 +7,7 @@ complete -c outboard-nvme -l namespace -x -d 'file=PATH|memory=SIZE|null=SIZE[,b
 complete -c outboard-nvme -l block-size -x -a '512 4096' -d 'Block size of namespaces that name none'
 complete -c outboard-nvme -l read-only -d 'All namespaces are write-protected'
 complete -c outboard-nvme -l queues -x -d 'I/O queue pairs offered, 1 to 64'
-complete -c outboard-nvme -l doorbells -x -a 'page trap' -d 'How doorbells arrive'
+complete -c outboard-nvme -l doorbells -x -a 'shadow page trap' -d 'How doorbells arrive'
 complete -c outboard-nvme -l serial -x -d 'Serial number'
 complete -c outboard-nvme -l threads -d 'Threads instead of io_uring'
 complete -c outboard-nvme -l stats -d 'One line of JSON at the end'

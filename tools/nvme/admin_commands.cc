@@ -39,6 +39,9 @@ Status AdminCommands::run(Request& request, u32& dw0, bool& later) {
       if (!core_.events.add(request)) return Status::async_event_limit_exceeded;
       later = true;
       return Status::success;
+    case AdminOpcode::doorbell_buffer_config:
+      if (!core_.identity.doorbell_buffer) break;
+      return doorbell_buffer_config(command);
     case AdminOpcode::format_nvm:
       break;
   }
@@ -97,6 +100,17 @@ Status AdminCommands::create_sq(const Command& command) {
   }
   core_.queues.create_sq(id, cq, command.pointer1, entries);
   return Status::success;
+}
+
+// §5.7: PRP1 the doorbells, PRP2 the EventIdx values, a page each.
+Status AdminCommands::doorbell_buffer_config(const Command& command) {
+  const u64 offset = (command.pointer1 | command.pointer2) & (core_.page_size - 1);
+  if (offset != 0) return Status::prp_offset_invalid;
+  if (command.pointer1 == command.pointer2) return Status::invalid_field;
+  // Memory that only messages reach has no place here: each look would be a question to the client.
+  return core_.queues.use_shadow(command.pointer1, command.pointer2, core_.page_size)
+             ? Status::success
+             : Status::invalid_field;
 }
 
 Status AdminCommands::delete_cq(const Command& command) {

@@ -24,6 +24,7 @@ class AdminCommands {
   Status create_cq(const Command& command);
   Status create_sq(const Command& command);
   Status delete_cq(const Command& command);
+  Status doorbell_buffer_config(const Command& command);
   Status delete_sq(Request& request, bool& later);
   Status identify_command(Request& request);
   Status get_log_page(Request& request);

@@ -33,6 +33,17 @@ class Controller final : private Engine {
   // One bounded turn. True when there was something to do, so that there may be more.
   bool turn();
 
+  // The caller is about to wait for its file descriptors: the guest is asked to ring. False: there
+  // is something to do after all.
+  bool may_sleep() {
+    return !active() || fatal_state() || discarding_ || core_.queues.arm_shadow();
+  }
+  // The guest keeps the I/O queues' doorbells in memory (§5.7).
+  bool shadowed() const { return core_.queues.shadowed(); }
+  // Whether the I/O submission queue is there.
+  bool has_sq(u16 id) const { return core_.queues.sq(id).live; }
+  void count_wake() { ++core_.counters.doorbell_wakes; }
+
   // CSTS.RDY or on its way there or away: turn() has work that no event announces.
   bool active() const { return (core_.state.registers.csts & kCstsReady) != 0; }
   bool io_in_flight() const { return backend_requests_ != 0; }

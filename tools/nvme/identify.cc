@@ -18,14 +18,15 @@ void controller(const Identity& identity, std::span<const Namespace> namespaces,
   put_text(data, 4, 20, identity.serial);
   put_text(data, 24, 40, identity.model);
   put_text(data, 64, 8, identity.firmware);
-  put<u8>(data, 72, 6);                                            // RAB: arbitration burst 64
-  put<u8>(data, 77, identity.mdts_shift);                          // MDTS
-  put<u16>(data, 78, kControllerId);                               // CNTLID
-  put<u32>(data, 80, kVersion14);                                  // VER
-  put<u32>(data, 92, 0);                                           // OAES: no optional notice
-  put<u32>(data, 96, 0);                                           // CTRATT
-  put<u8>(data, 111, 1);                                           // CNTRLTYPE: I/O controller
-  put<u16>(data, 256, 1u << 1);                                    // OACS: Format NVM
+  put<u8>(data, 72, 6);                    // RAB: arbitration burst 64
+  put<u8>(data, 77, identity.mdts_shift);  // MDTS
+  put<u16>(data, 78, kControllerId);       // CNTLID
+  put<u32>(data, 80, kVersion14);          // VER
+  put<u32>(data, 92, 0);                   // OAES: no optional notice
+  put<u32>(data, 96, 0);                   // CTRATT
+  put<u8>(data, 111, 1);                   // CNTRLTYPE: I/O controller
+  // OACS: Format NVM; Doorbell Buffer Config
+  put<u16>(data, 256, static_cast<u16>(1u << 1 | (identity.doorbell_buffer ? 1u << 8 : 0)));
   put<u8>(data, 258, 3);                                           // ACL: 4 aborts
   put<u8>(data, 259, static_cast<u8>(identity.async_events - 1));  // AERL
   put<u8>(data, 260, 0x03);                                        // FRMW: one slot, read-only

@@ -23,7 +23,8 @@ struct Identity {
   u16 subsystem_vendor = 0;
   u8 mdts_shift = 8;  // largest transfer, 4 KiB << n
   u8 error_entries = 64;
-  u8 async_events = 4;  // outstanding Asynchronous Event Requests
+  bool doorbell_buffer = false;  // Doorbell Buffer Config is offered
+  u8 async_events = 4;           // outstanding Asynchronous Event Requests
 };
 
 inline constexpr u16 kControllerId = 0;

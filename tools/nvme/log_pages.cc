@@ -83,7 +83,7 @@ std::vector<std::byte> LogPages::firmware() const {
   return data;
 }
 
-std::vector<std::byte> LogPages::effects() {
+std::vector<std::byte> LogPages::effects() const {
   constexpr u32 kSupported = 1;        // CSUPP
   constexpr u32 kContent = 1u << 1;    // LBCC
   constexpr u32 kNamespace = 1u << 2;  // NCC
@@ -105,6 +105,7 @@ std::vector<std::byte> LogPages::effects() {
   admin(AdminOpcode::set_features, 0);
   admin(AdminOpcode::get_features, 0);
   admin(AdminOpcode::async_event_request, 0);
+  if (identity_.doorbell_buffer) admin(AdminOpcode::doorbell_buffer_config, 0);
   admin(AdminOpcode::format_nvm, kContent | kNamespace | kAlone);
   io(IoOpcode::flush, 0);
   io(IoOpcode::write, kContent);

@@ -26,6 +26,7 @@ struct Counters {
   u64 interrupts = 0;       // messages and pin assertions
   u64 doorbell_polls = 0;   // turns that looked at the doorbells
   u64 doorbell_writes = 0;  // trapped
+  u64 doorbell_wakes = 0;   // eventfds of doorbells found signalled
   u64 bounced = 0;          // transfers that could not go straight to guest memory
 };
 
@@ -57,7 +58,7 @@ class LogPages {
   std::vector<std::byte> error() const;
   std::vector<std::byte> smart() const;
   std::vector<std::byte> firmware() const;
-  static std::vector<std::byte> effects();
+  std::vector<std::byte> effects() const;
 
   const Identity& identity_;
   const Counters& counters_;

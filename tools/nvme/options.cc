@@ -27,9 +27,11 @@ constexpr const char* kFooter = R"(Examples:
 Sizes are bytes, or take K, M, G or T for powers of 1024. Namespaces are numbered from 1: first
 every --file, then --memory, --null and --namespace.
 
-Doorbells: 'page' maps the doorbell page into the guest: a doorbell is a store without an exit,
-found by looking; an idle server looks every 2 ms. 'trap' makes each doorbell a message: nothing
-is looked at, an idle server sleeps.
+Doorbells: 'shadow' lets the guest's driver keep them in its memory (NVMe's doorbell buffer; Linux
+does): a busy server reads them there, a sleeping one is woken by an eventfd or, where the monitor
+knows none, by a message. Drivers without it send messages. 'page' maps the doorbell page into the
+guest: a doorbell is a store without an exit, found by looking; an idle server looks every 2 ms.
+'trap' makes each doorbell a message.
 
 An image is locked while it is served; a second server on it is refused. 'Format NVM' by the guest
 changes the block size until the server ends; after that it is again what this line says.
@@ -135,7 +137,7 @@ std::variant<Options, int> parse_options(int argc, char** argv) {
   std::vector<std::string> nulls;
   std::vector<std::string> described;
   std::string block = "512";
-  std::string doorbells = "page";
+  std::string doorbells = "shadow";
   bool read_only = false;
 
   CLI::App app(kDescription, "outboard-nvme");
@@ -165,9 +167,9 @@ std::variant<Options, int> parse_options(int argc, char** argv) {
   app.add_option("--queues", options.queues, "I/O queue pairs offered, 1 to 64 (64)")
       ->check(CLI::Range(1, int{kMaxIoQueues}))
       ->type_name("N");
-  app.add_option("--doorbells", doorbells, "How doorbells arrive (page)")
-      ->check(CLI::IsMember({"page", "trap"}))
-      ->type_name("page|trap");
+  app.add_option("--doorbells", doorbells, "How doorbells arrive (shadow)")
+      ->check(CLI::IsMember({"shadow", "page", "trap"}))
+      ->type_name("shadow|page|trap");
   app.add_option("--serial", options.serial,
                  "Serial number; by default made from the images' paths or the socket's")
       ->type_name("TEXT");
@@ -201,7 +203,9 @@ std::variant<Options, int> parse_options(int argc, char** argv) {
     for (const auto& text : described) {
       options.namespaces.push_back(parse_namespace(text, defaults));
     }
-    options.doorbells = doorbells == "trap" ? DoorbellMode::trap : DoorbellMode::page;
+    options.doorbells = doorbells == "shadow" ? DoorbellMode::shadow
+                        : doorbells == "page" ? DoorbellMode::page
+                                              : DoorbellMode::trap;
     check(options);
   } catch (const CLI::Success& done) {
     return app.exit(done);

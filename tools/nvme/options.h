@@ -23,7 +23,7 @@ struct Options {
   std::string socket;
   std::vector<NamespaceOptions> namespaces;
   u16 queues = kMaxIoQueues;
-  DoorbellMode doorbells = DoorbellMode::page;
+  DoorbellMode doorbells = DoorbellMode::shadow;
   std::string serial;    // empty: derived from what is served
   bool threads = false;  // no io_uring
   bool stats = false;

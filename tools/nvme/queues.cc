@@ -7,13 +7,14 @@
 namespace outboard::nvme {
 
 Queues::Queues(ControllerState& state, Doorbells& doorbells, GuestDma& dma)
-    : state_(state), doorbells_(doorbells), dma_(dma) {}
+    : state_(state), doorbells_(doorbells), dma_(dma), shadow_(state, dma) {}
 
 void Queues::create_cq(u16 id, u64 base, u32 entries, u16 vector, bool interrupts) {
   state_.cq[id] = {
       .base = base, .entries = entries, .vector = vector, .interrupts = interrupts, .live = true};
   cqs_[id] = Cq{};
   doorbells_.clear_cq(id);
+  if (in_shadow(id)) shadow_.start(2u * id + 1, entries);
   highest_cq_ = std::max(highest_cq_, id);
 }
 
@@ -28,6 +29,7 @@ void Queues::create_sq(u16 id, u16 cq, u64 base, u32 entries) {
   sqs_[id] = Sq{};
   sqs_[id].ids = std::move(ids);
   doorbells_.clear_sq(id);
+  if (in_shadow(id)) shadow_.start(2u * id, entries);
   list_sqs();
 }
 
@@ -54,6 +56,7 @@ void Queues::clear() {
   unreachable_ = false;
   list_sqs();
   doorbells_.clear_all();
+  shadow_.drop();
 }
 
 void Queues::list_sqs() {
@@ -73,9 +76,69 @@ bool Queues::any_io_queue() const {
                      [](const CqState& cq) { return cq.live; });
 }
 
+// The admin queue stays with its registers (§5.7).
+bool Queues::in_shadow(u16 id) {
+  if (id == 0 || !shadow_.configured()) return false;
+  if (shadow_.reachable()) return true;
+  unreachable_ = true;
+  return false;
+}
+
+// A buffer that is gone holds no news; the registers say nothing of a queue that has one.
+u32 Queues::sq_value(u16 id) {
+  if (in_shadow(id)) return shadow_.load(2u * id);
+  return id != 0 && shadow_.configured() ? sqs_[id].tail : doorbells_.sq_tail(id);
+}
+
+u32 Queues::cq_value(u16 id) {
+  if (in_shadow(id)) return shadow_.load(2u * id + 1);
+  return id != 0 && shadow_.configured() ? state_.cq[id].head : doorbells_.cq_head(id);
+}
+
+bool Queues::use_shadow(u64 doorbells, u64 events, u64 bytes) {
+  if (!shadow_.configure(doorbells, events, bytes)) return false;
+  for (u16 id = 1; id < kMaxQueues; ++id) {
+    if (state_.sq[id].live) {
+      shadow_.adopt(2u * id, doorbells_.sq_tail(id));
+      shadow_.disarm(2u * id, sqs_[id].tail, state_.sq[id].entries);
+    }
+    if (state_.cq[id].live) {
+      shadow_.adopt(2u * id + 1, doorbells_.cq_head(id));
+      shadow_.disarm(2u * id + 1, state_.cq[id].head, state_.cq[id].entries);
+    }
+  }
+  return true;
+}
+
+bool Queues::arm_shadow() {
+  if (!shadow_.configured()) return true;
+  if (unreachable_) return true;
+  if (!shadow_.reachable()) {
+    unreachable_ = true;  // the next turn says so
+    return false;
+  }
+  for (const u16 id : live_sqs_) {
+    if (id != 0) shadow_.arm(2u * id, sqs_[id].tail);
+  }
+  // The guest's reading of completions matters to nobody but those that wait for room.
+  for (u16 id = 1; id <= highest_cq_; ++id) {
+    if (!cqs_[id].waiting.empty()) shadow_.arm(2u * id + 1, state_.cq[id].head);
+  }
+  for (const u16 id : live_sqs_) {
+    const u32 value = id == 0 ? sqs_[0].tail : shadow_.load(2u * id);
+    if (value != sqs_[id].tail && value != sqs_[id].rejected) return false;
+  }
+  for (u16 id = 1; id <= highest_cq_; ++id) {
+    if (cqs_[id].waiting.empty()) continue;
+    const u32 value = shadow_.load(2u * id + 1);
+    if (value != state_.cq[id].head && value != cqs_[id].rejected) return false;
+  }
+  return true;
+}
+
 Queues::Look Queues::look_at_sq(u16 id) {
   Sq& sq = sqs_[id];
-  const u32 value = doorbells_.sq_tail(id);
+  const u32 value = sq_value(id);
   if (value >= state_.sq[id].entries) {
     if (value == sq.rejected) return Look::quiet;
     sq.rejected = value;
@@ -84,12 +147,13 @@ Queues::Look Queues::look_at_sq(u16 id) {
   if (value == sq.tail) return Look::quiet;
   sq.tail = value;
   sq.rejected = ~0u;
+  if (in_shadow(id)) shadow_.disarm(2u * id, value, state_.sq[id].entries);
   return Look::work;
 }
 
 Queues::Look Queues::look_at_cq(u16 id) {
   CqState& cq = state_.cq[id];
-  const u32 value = doorbells_.cq_head(id);
+  const u32 value = cq_value(id);
   if (value == cq.head) return Look::quiet;
   const u32 unread = (cq.tail + cq.entries - cq.head) % cq.entries;
   if (value >= cq.entries || (value + cq.entries - cq.head) % cq.entries > unread) {
@@ -99,6 +163,7 @@ Queues::Look Queues::look_at_cq(u16 id) {
   }
   cq.head = static_cast<u16>(value);
   cqs_[id].rejected = ~0u;
+  if (in_shadow(id)) shadow_.disarm(2u * id + 1, value, cq.entries);
   if (!flush_waiting(id)) unreachable_ = true;
   return Look::work;
 }
@@ -212,6 +277,7 @@ std::vector<u16> Queues::take_rung() {
 void Queues::forget_host_memory() {
   for (Sq& sq : sqs_) sq.host = nullptr;
   for (Cq& cq : cqs_) cq.host = nullptr;
+  shadow_.forget_host_memory();
 }
 
 }  // namespace outboard::nvme

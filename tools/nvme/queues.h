@@ -10,6 +10,7 @@
 #include "tools/nvme/doorbells.h"
 #include "tools/nvme/guest.h"
 #include "tools/nvme/request.h"
+#include "tools/nvme/shadow_doorbells.h"
 #include "tools/nvme/state.h"
 
 namespace outboard::nvme {
@@ -27,7 +28,7 @@ class Queues {
   void create_sq(u16 id, u16 cq, u64 base, u32 entries);
   void delete_cq(u16 id);
   void delete_sq(u16 id);
-  void clear();  // all of them, admin too
+  void clear();  // all of them, admin too, and the doorbell buffer
 
   const SqState& sq(u16 id) const { return state_.sq[id]; }
   const CqState& cq(u16 id) const { return state_.cq[id]; }
@@ -40,6 +41,13 @@ class Queues {
   // Reads the doorbells. look_at_cq() also writes completions that waited for room.
   Look look_at_sq(u16 id);
   Look look_at_cq(u16 id);
+
+  // §5.7: I/O queues' doorbells are read from the guest's buffer from now on, if it can be reached.
+  bool use_shadow(u64 doorbells, u64 events, u64 bytes);
+  bool shadowed() const { return shadow_.configured(); }
+  // Before the thread sleeps: the guest is asked to ring for every shadowed queue, and each is
+  // looked at once more after that. False: something had come in between, so do not sleep.
+  bool arm_shadow();
 
   // May a command be fetched: there is one, and its completion queue is not behind.
   bool ready(u16 sq) const;
@@ -79,6 +87,10 @@ class Queues {
     std::deque<Request*> waiting;
   };
 
+  u32 sq_value(u16 id);
+  u32 cq_value(u16 id);
+  bool in_shadow(u16 id);
+
   bool full(const CqState& cq) const { return (cq.tail + 1u) % cq.entries == cq.head; }
   bool write_entry(Request& request, u16 cq_id);
   bool flush_waiting(u16 cq_id);
@@ -87,6 +99,7 @@ class Queues {
   ControllerState& state_;
   Doorbells& doorbells_;
   GuestDma& dma_;
+  ShadowDoorbells shadow_;
   std::array<Sq, kMaxQueues> sqs_;
   std::array<Cq, kMaxQueues> cqs_;
   std::vector<u16> live_sqs_;

@@ -30,6 +30,8 @@ vfio_user::Result<void> run_service(vfio_user::Server& server, VfioDevice& devic
                                     const LoopOptions& options) {
   Controller& controller = device.controller();
   std::vector<pollfd> fds = {{server.poll_fd(), POLLIN, 0}, {signal_fd, POLLIN, 0}};
+  const std::size_t wake = fds.size();  // of the entry below, in the mode that has one
+  if (device.wake_fd() >= 0) fds.push_back({device.wake_fd(), POLLIN, 0});
   for (const Namespace& ns : controller.namespaces()) {
     if (ns.backend->poll_fd() >= 0) fds.push_back({ns.backend->poll_fd(), POLLIN, 0});
   }
@@ -51,11 +53,12 @@ vfio_user::Result<void> run_service(vfio_user::Server& server, VfioDevice& devic
       interval = options.first_interval;
     }
     nanoseconds limit{0};
-    const bool spinning = busy || (polling && now - last_busy < options.spin);
+    const bool spinning = busy || (device.worth_spinning() && now - last_busy < options.spin);
     if (!spinning) {
       limit = interval;
       interval = std::min(interval * 2, options.last_interval);
     }
+    if (!spinning && !controller.may_sleep()) continue;
     const int ready = wait_for(fds, spinning || polling ? &limit : nullptr);
     if (ready < 0 && errno != EINTR) {
       return vfio_user::fail(vfio_user::Error::Kind::system, errno,
@@ -63,6 +66,7 @@ vfio_user::Result<void> run_service(vfio_user::Server& server, VfioDevice& devic
     }
     if (ready <= 0) continue;
     if (fds[1].revents != 0) return {};
+    if (device.wake_fd() >= 0 && fds[wake].revents != 0) device.take_wake();
     if (fds[0].revents != 0) {
       if (auto done = server.process(); !done) return done;
       last_busy = now;

@@ -100,6 +100,7 @@ enum class AdminOpcode : u8 {
   set_features = 0x09,
   get_features = 0x0a,
   async_event_request = 0x0c,
+  doorbell_buffer_config = 0x7c,
   format_nvm = 0x80,
 };
 

@@ -61,11 +61,19 @@ struct FeatureValues {
   bool timestamp_by_host = false;
 };
 
+// §5.7 Doorbell buffer: two pages of guest memory.
+struct ShadowState {
+  u64 doorbells = 0;
+  u64 events = 0;
+  u64 bytes = 0;  // of each; 0: not configured
+};
+
 struct ControllerState {
   Registers registers;
   std::array<SqState, kMaxQueues> sq;
   std::array<CqState, kMaxQueues> cq;
   FeatureValues features;
+  ShadowState shadow;
 };
 static_assert(std::is_trivially_copyable_v<ControllerState>);
 

@@ -25,6 +25,8 @@ const char* admin_name(std::size_t opcode) {
       return "get_features";
     case AdminOpcode::async_event_request:
       return "async_event_request";
+    case AdminOpcode::doorbell_buffer_config:
+      return "doorbell_buffer_config";
     case AdminOpcode::format_nvm:
       return "format_nvm";
   }
@@ -112,6 +114,7 @@ std::string statistics_json(const Counters& counters,
   json.number("interrupts", counters.interrupts);
   json.number("doorbell_polls", counters.doorbell_polls);
   json.number("doorbell_writes", counters.doorbell_writes);
+  json.number("doorbell_wakes", counters.doorbell_wakes);
   json.number("connections", connection.connections);
   json.number("refused_connections", connection.refused);
   json.number("dropped_connections", connection.dropped);

@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include <sys/eventfd.h>
+
 #include "tools/nvme/bytes.h"
 
 namespace outboard::nvme {
@@ -15,6 +17,13 @@ constexpr u32 kMsixIndex = 2;
 constexpr u32 kErrorIndex = 3;
 constexpr u32 kRequestIndex = 4;
 constexpr u32 kConfigRegion = 7;
+// The last doorbell of the page, of a queue that cannot be: no guest rings it.
+constexpr u64 kReservedDoorbell = reg::doorbells + kDoorbellPageSize - 4;
+
+ControllerOptions with_mode(ControllerOptions options, DoorbellMode mode) {
+  options.identity.doorbell_buffer = mode == DoorbellMode::shadow;
+  return options;
+}
 
 }  // namespace
 
@@ -22,9 +31,13 @@ VfioDevice::VfioDevice(ControllerOptions options, std::vector<Namespace> namespa
                        std::unique_ptr<Doorbells> doorbells, DoorbellMode mode)
     : mode_(mode),
       doorbells_(std::move(doorbells)),
-      controller_(std::move(options), std::move(namespaces), state_, *doorbells_, *this, *this),
+      controller_(with_mode(std::move(options), mode), std::move(namespaces), state_, *doorbells_,
+                  *this, *this),
       config_(controller_.vectors()),
       pending_(controller_.vectors()) {
+  if (mode_ == DoorbellMode::shadow) {
+    wake_ = vfio_user::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  }
   constexpr u32 kAccess = wire::kRegionReadable | wire::kRegionWritable;
   vfio_user::ServerRegion& registers = shape_.regions[0];
   registers.flags = kAccess;
@@ -137,6 +150,26 @@ void VfioDevice::set_pin(bool asserted) {
 void VfioDevice::signal_pin() {
   if (!pin_ || pin_told_ || config_.pin_disabled() || message_signalled()) return;
   pin_told_ = server_->trigger(kPinIndex, 0) == 0;
+}
+
+// An eventfd carries no value, so it stands for a doorbell only while its value is in memory. The
+// reserved doorbell is offered always, for clients that ask again only where there was something
+// at first. One write to any trapped register later they know: the guest's driver reads the
+// completion of Doorbell Buffer Config and writes the admin queue's head, or resets by CC.
+std::vector<vfio_user::ServerIoFd> VfioDevice::io_fds(std::uint32_t region) {
+  std::vector<vfio_user::ServerIoFd> ranges;
+  if (region != 0 || !wake_) return ranges;
+  ranges.push_back({kReservedDoorbell, 4, wake_.get()});
+  if (!controller_.shadowed()) return ranges;
+  for (u16 id = 1; id < kMaxQueues; ++id) {
+    if (controller_.has_sq(id)) ranges.push_back({reg::doorbells + 8u * id, 4, wake_.get()});
+  }
+  return ranges;
+}
+
+void VfioDevice::take_wake() {
+  eventfd_t rings = 0;
+  if (::eventfd_read(wake_.get(), &rings) == 0) controller_.count_wake();
 }
 
 void VfioDevice::irqs_armed(std::uint32_t index) {

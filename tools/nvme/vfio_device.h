@@ -11,7 +11,10 @@
 
 namespace outboard::nvme {
 
-enum class DoorbellMode { page, trap };
+// How the guest's doorbells arrive. page: a page of memory that is looked at; trap: messages;
+// shadow: a buffer in guest memory, and an eventfd when this program sleeps; messages for the admin
+// queue, and for guests that set no buffer.
+enum class DoorbellMode { page, trap, shadow };
 
 class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, private Interrupts {
  public:
@@ -25,6 +28,11 @@ class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, privat
   // The doorbells must be looked at without being told.
   bool must_poll() const { return mode_ == DoorbellMode::page && controller_.active(); }
   bool client_left() const { return client_left_; }
+  // Doorbells arrive by memory, so a short look before sleeping saves the guest a ring.
+  bool worth_spinning() const { return must_poll() || controller_.shadowed(); }
+  // Readable when a guest has rung; -1 in the modes that have none.
+  int wake_fd() const { return wake_.get(); }
+  void take_wake();
 
   const vfio_user::DeviceShape& shape() const override { return shape_; }
   int region_read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> data) override;
@@ -36,6 +44,7 @@ class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, privat
   void dma_mapped(const vfio_user::ServerWindow& window) override;
   void dma_unmapping(const vfio_user::ServerWindow& window) override;
   void irqs_armed(std::uint32_t index) override;
+  std::vector<vfio_user::ServerIoFd> io_fds(std::uint32_t region) override;
   void irq_unmasked(std::uint32_t index, std::uint32_t start, std::uint32_t count) override;
 
  private:
@@ -50,6 +59,7 @@ class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, privat
   void reset_function();
 
   DoorbellMode mode_;
+  vfio_user::UniqueFd wake_;
   std::unique_ptr<Doorbells> doorbells_;
   ControllerState state_;
   Controller controller_;
