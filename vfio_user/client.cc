@@ -186,6 +186,11 @@ Result<std::vector<IoFd>> Client::region_io_fds(std::uint32_t region) {
   return impl_->region_io_fds(region);
 }
 
+Client::WriteAndIoFds Client::region_write_and_io_fds(std::uint32_t region, std::uint64_t offset,
+                                                      std::span<const std::byte> from) {
+  return impl_->region_write_and_io_fds(region, offset, from);
+}
+
 Result<void> Client::arm_irqs(std::uint32_t index, std::uint32_t start,
                               std::span<const int> eventfds) {
   return impl_->arm_irqs(index, start, eventfds);

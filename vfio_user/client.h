@@ -132,6 +132,15 @@ class Client final {
   // offers none or does not know the command. Every entry lies inside the region and overlaps no
   // other; entries of a type no kernel takes are left out.
   [[nodiscard]] Result<std::vector<IoFd>> region_io_fds(std::uint32_t region);
+  // region_write() with Write::wait of at most 8 bytes, and region_io_fds() of the same region as
+  // the server sees it after that write. Both are in flight together, one round trip, but one after
+  // the other where only one request may be in flight.
+  struct WriteAndIoFds {
+    Result<void> written;
+    Result<std::vector<IoFd>> io_fds;
+  };
+  [[nodiscard]] WriteAndIoFds region_write_and_io_fds(std::uint32_t region, std::uint64_t offset,
+                                                      std::span<const std::byte> from);
 
   [[nodiscard]] bool alive() const;
   // Why the device is dead; meaningless while it is alive.

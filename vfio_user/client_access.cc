@@ -5,6 +5,7 @@
 #include <string>
 
 #include "vfio_user/client_impl.h"
+#include "vfio_user/client_requests.h"
 #include "vfio_user/codec.h"
 #include "vfio_user/text.h"
 
@@ -144,25 +145,24 @@ bool Client::Impl::may_post(std::uint32_t region, std::size_t size) const {
 
 Result<void> Client::Impl::write_chunk(std::uint32_t region, std::uint64_t offset,
                                        std::span<const std::byte> from) {
-  const auto what = [&] { return access_text("REGION_WRITE", region, offset, from.size()); };
-  wire::RegionAccess access{offset, region, static_cast<std::uint32_t>(from.size())};
-  const iovec body[] = {{&access, sizeof access},
-                        {const_cast<std::byte*>(from.data()), from.size()}};
-  auto reply = connection_->call({.command = wire::Command::region_write,
-                                  .body = body,
-                                  .fds = {},
-                                  .timeout = options_.timeouts.access,
-                                  .keep = sizeof access});
+  const RegionWriteMessage message(region, offset, from);
+  return judge_write(region, offset, from.size(),
+                     connection_->call(message.request(options_.timeouts.access)));
+}
+
+Result<void> Client::Impl::judge_write(std::uint32_t region, std::uint64_t offset, std::size_t size,
+                                       const Result<Reply>& reply) {
+  const auto what = [&] { return access_text("REGION_WRITE", region, offset, size); };
   if (!reply) return explain(reply.error(), what());
   const auto echo = read_struct<wire::RegionAccess>(reply->payload);
   if (!echo) return broken({Error::Kind::protocol, EPROTO, "the reply is too short"}, what());
-  if (echo->offset != offset || echo->region != region || echo->count > from.size()) {
+  if (echo->offset != offset || echo->region != region || echo->count > size) {
     return broken({Error::Kind::protocol, EPROTO,
                    "the reply is for " + std::to_string(echo->count) + " bytes at " +
                        region_text(echo->region) + "+" + hex(echo->offset)},
                   what());
   }
-  if (echo->count < from.size()) {
+  if (echo->count < size) {
     return explain({Error::Kind::server, EIO,
                     "the server took only " + std::to_string(echo->count) + " bytes"},
                    what());

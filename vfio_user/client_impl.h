@@ -67,8 +67,12 @@ class Client::Impl final {
                                  std::span<std::byte> into);
   Result<void> write_chunk(std::uint32_t region, std::uint64_t offset,
                            std::span<const std::byte> from);
+  Result<void> judge_write(std::uint32_t region, std::uint64_t offset, std::size_t size,
+                           const Result<Reply>& reply);
   bool may_post(std::uint32_t region, std::size_t size) const;
   Result<std::vector<IoFd>> region_io_fds(std::uint32_t region);
+  WriteAndIoFds region_write_and_io_fds(std::uint32_t region, std::uint64_t offset,
+                                        std::span<const std::byte> from);
   Result<Reply> ask_io_fds(std::uint32_t region, std::uint32_t room);
   Result<std::vector<IoFd>> judge_io_fds(std::uint32_t region, std::uint64_t size,
                                          const std::vector<SparseArea>& areas, Result<Reply> reply,

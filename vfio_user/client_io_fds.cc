@@ -9,6 +9,7 @@
 #include "vfio_user/client_impl.h"
 #include "vfio_user/client_requests.h"
 #include "vfio_user/codec.h"
+#include "vfio_user/pending.h"
 #include "vfio_user/text.h"
 
 namespace outboard::vfio_user {
@@ -22,7 +23,7 @@ constexpr std::uint32_t room_for(std::uint32_t entries) {
   return static_cast<std::uint32_t>(sizeof(wire::RegionIoFds) +
                                     entries * sizeof(wire::WideIoFdEntry));
 }
-static_assert(kIoFdsRoom == room_for(64));
+static_assert(kIoFdsRoom == room_for(128));
 
 std::string io_fds_query(std::uint32_t region) {
   return "DEVICE_GET_REGION_IO_FDS for " + region_text(region);
@@ -93,6 +94,45 @@ Result<std::vector<IoFd>> Client::Impl::region_io_fds(std::uint32_t region) {
   // reply.
   if (ranges && !ranges->empty()) posting_.store(false);
   return ranges;
+}
+
+Client::WriteAndIoFds Client::Impl::region_write_and_io_fds(std::uint32_t region,
+                                                            std::uint64_t offset,
+                                                            std::span<const std::byte> from) {
+  const Shape* const device = shape();
+  const bool good = device != nullptr && region < device->regions.size() &&
+                    device->regions[region].writable && from.size() <= sizeof(std::uint64_t) &&
+                    check_access(region, offset, from.size());
+  if (!good) return {region_write(region, offset, from, Write::wait), region_io_fds(region)};
+
+  const RegionWriteMessage message(region, offset, from);
+  wire::RegionIoFds ask{kIoFdsRoom, 0, region, 0};
+  const iovec body{&ask, sizeof ask};
+  const auto query = io_fds_request(body, kIoFdsRoom, options_.timeouts.access);
+  PendingCall write_call;
+  PendingCall ask_call;
+  Result<Reply> written;
+  Result<Reply> asked;
+  const auto sent = connection_->submit(write_call, message.request(options_.timeouts.access));
+  if (!sent) {
+    written = tl::make_unexpected(sent.error());
+    asked = tl::make_unexpected(sent.error());
+  } else if (const auto both = connection_->submit(ask_call, query, false); !both) {
+    written = connection_->wait(write_call);
+    asked = tl::make_unexpected(both.error());
+  } else if (*both) {
+    // The last reply first: who reads for it is handed the other on the way.
+    asked = connection_->wait(ask_call);
+    written = connection_->wait(write_call);
+  } else {  // single flight
+    written = connection_->wait(write_call);
+    asked = connection_->call(query);
+  }
+  const Shape::Region& shape = device->regions[region];
+  WriteAndIoFds result{judge_write(region, offset, from.size(), written),
+                       judge_io_fds(region, shape.size, shape.areas, std::move(asked), kIoFdsRoom)};
+  if (result.io_fds && !result.io_fds->empty()) posting_.store(false);
+  return result;
 }
 
 Result<std::vector<IoFd>> Client::Impl::judge_io_fds(std::uint32_t region, std::uint64_t size,

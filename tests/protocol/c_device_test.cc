@@ -423,6 +423,7 @@ TEST_CASE(
   Script script;
   script.regions[0] = {kPages, 1 << 16, 0, sparse_tail({{4096, 4096}}), {file.get()}};
   script.regions[2] = {kPages, 1 << 16, 0, sparse_tail({{4096, 4096}}), {file.get()}};
+  script.regions[4] = {wire::kRegionReadable | wire::kRegionWritable, 4096, 0, {}, {}};
   // Each stage is answered only when all of it has come: a client that waits in between never gets
   // on.
   ScriptedServer* behind = nullptr;
@@ -437,18 +438,20 @@ TEST_CASE(
   };
   script.on[Command::dma_map] = hold_until(9);
   script.on[Command::device_get_info] = hold_until(9);
-  std::size_t stage =
-      14;  // 9 regions and 5 interrupts; then 2 regions again and the configuration space
+  std::size_t stage = 14;  // 9 regions and 5 interrupts; then 2 regions again, the configuration
+                           // space and the ioeventfds of BAR4, which has no pages
   const auto queries = [&](Peer& peer, Incoming& m) {
     waiting.push_back(std::move(m));
     if (waiting.size() < stage) return;
     for (Incoming& message : waiting) behind->behave(peer, message);
     waiting.clear();
-    stage = 3;
+    stage = 4;
   };
   script.on[Command::device_get_region_info] = queries;
   script.on[Command::device_get_irq_info] = queries;
   script.on[Command::region_read] = queries;
+  script.on[Command::device_get_region_io_fds] = queries;
+  script.handle_first_io_fds = true;
   script.handle_config_reads = true;
   ScriptedServer server(script);
   behind = &server;
@@ -458,7 +461,7 @@ TEST_CASE(
   REQUIRE(device);
   CHECK(device->round_trips == 3);
   CHECK(device->regions[2].mappable);
-  CHECK(server.log().size() == 1 + 9 + 14 + 3 + 1);  // the last: ioeventfds of BAR0
+  CHECK(server.log().size() == 1 + 9 + 14 + 4);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // CONFORMANCE D: GET_REGION_IO_FDS.
+#include <optional>
 #include <string>
 
 #include <sys/eventfd.h>
@@ -177,7 +178,7 @@ TEST_CASE("a server with more entries than asked for is asked once more, with ro
   const Steady steady;
   const UniqueFd fd = event();
   std::vector<wire::WideIoFdEntry> entries;
-  for (std::uint64_t i = 0; i < 100; ++i) entries.push_back({i * 8, 4, 0, 0, 0, 0, 0, 0});
+  for (std::uint64_t i = 0; i < 200; ++i) entries.push_back({i * 8, 4, 0, 0, 0, 0, 0, 0});
   std::vector<std::uint32_t> asked;
   Script script;
   script.on[Command::device_get_region_io_fds] = [&](Peer& peer, Incoming& m) {
@@ -187,16 +188,16 @@ TEST_CASE("a server with more entries than asked for is asked once more, with ro
     const int one = fd.get();
     if (ask.argsz < all.size()) {
       peer.reply(m.header,
-                 bytes_of(wire::RegionIoFds{static_cast<std::uint32_t>(all.size()), 0, 0, 100}));
+                 bytes_of(wire::RegionIoFds{static_cast<std::uint32_t>(all.size()), 0, 0, 200}));
     } else {
       peer.reply(m.header, all, {&one, 1});
     }
   };
   ScriptedServer server(script);
   auto client = attached(server, quick_options());
-  CHECK(client->region_io_fds(0).value().size() == 100);
-  CHECK(asked.size() == 2);
-  CHECK(asked[1] == kHead + 100 * 48);
+  CHECK(client->region_io_fds(0).value().size() == 200);
+  REQUIRE(asked.size() == 2);
+  CHECK(asked[1] == kHead + 200 * 48);
 }
 
 TEST_CASE("C61 C62 C63 at attach writable BARs without pages are asked together with the rest") {
@@ -272,6 +273,106 @@ TEST_CASE("C26 a reply to the query at attach that is too short breaks the conne
     REQUIRE_FALSE(device);
     CHECK(device.error().kind == Kind::protocol);
   }
+}
+
+TEST_CASE("C62 a write and the question for ioeventfds are one round trip: both are in flight") {
+  const Steady steady;
+  const UniqueFd fd = event();
+  std::optional<wire::Header> write;
+  Script script;
+  script.on[Command::region_write] = [&](Peer&, Incoming& m) { write = m.header; };
+  script.on[Command::device_get_region_io_fds] = [&](Peer& peer, Incoming& m) {
+    REQUIRE(write);  // came first, and has no reply yet
+    const int only = fd.get();
+    peer.reply(*write, bytes_of(wire::RegionAccess{8, 0, 4}));
+    peer.reply(m.header, narrow({{0x10, 4, 0, 0, 0, 0, 0}}), {&only, 1});
+  };
+  ScriptedServer server(script);
+  auto client = attached(server, quick_options(10s));
+  const auto both = client->region_write_and_io_fds(0, 8, Bytes(4));
+  CHECK(both.written);
+  REQUIRE(both.io_fds);
+  CHECK(both.io_fds->size() == 1);
+  const auto sent = server.log_of(Command::region_write);
+  REQUIRE(sent.size() == 1);
+  CHECK((sent[0].header.flags & wire::kNoReply) == 0);
+  CHECK(sent[0].payload == bytes_of(wire::RegionAccess{8, 0, 4}) + Bytes(4));
+  // The offer is known from now on: nothing is posted any more.
+  CHECK(client->region_write(0, 8, Bytes(4), vfio_user::Write::may_post).error().kind ==
+        Kind::timeout);
+  CHECK(client->counters().posted == 0);
+}
+
+TEST_CASE("single flight: the question for ioeventfds waits for the reply to the write") {
+  const Steady steady;
+  Memory ram(0x1000, 4096);
+  int violations = 0;
+  ScriptedServer* self = nullptr;
+  Script script;
+  script.on[Command::region_write] = [&](Peer& peer, Incoming& m) {
+    peer.request(7, Command::dma_read, bytes_of(wire::DmaAccess{0x1000, 4}));
+    const auto reply = peer.next();
+    if (!reply || !reply->is_reply()) ++violations;
+    self->behave(peer, m);
+  };
+  ScriptedServer server(script);
+  self = &server;
+  ClientOptions options = quick_options(10s);
+  options.offer_twin_socket = false;
+  auto client = attached(server, options, {&ram.window, 1});
+  for (int i = 0; i < 20; ++i) {
+    const auto both = client->region_write_and_io_fds(0, 8, Bytes(4));
+    CHECK(both.written);
+    CHECK(both.io_fds);
+  }
+  client.reset();
+  CHECK(violations == 0);
+}
+
+TEST_CASE("C62 each half of a write with its question fails for itself") {
+  const Steady steady;
+  enum class Half { good, refused, silent, malformed };
+  for (const Half write : {Half::good, Half::refused, Half::silent, Half::malformed}) {
+    for (const Half ask : {Half::good, Half::refused, Half::silent, Half::malformed}) {
+      CAPTURE(static_cast<int>(write));
+      CAPTURE(static_cast<int>(ask));
+      const auto answer = [](Peer& peer, Incoming& m, Half how, const Bytes& good) {
+        if (how == Half::good) peer.reply(m.header, good);
+        if (how == Half::refused) peer.error(m.header, EINVAL);
+        if (how == Half::malformed) peer.reply(m.header, Bytes(3));
+      };
+      Script script;
+      script.on[Command::region_write] = [&](Peer& peer, Incoming& m) {
+        answer(peer, m, write, bytes_of(wire::RegionAccess{8, 0, 4}));
+      };
+      script.on[Command::device_get_region_io_fds] = [&](Peer& peer, Incoming& m) {
+        answer(peer, m, ask, narrow({}));
+      };
+      ScriptedServer server(script);
+      auto client = attached(server, quick_options(200ms));
+      const auto both = client->region_write_and_io_fds(0, 8, Bytes(4));
+      CHECK(both.written.has_value() == (write == Half::good));
+      // A server that does not know the command offers nothing.
+      CHECK(both.io_fds.has_value() == (ask == Half::good || ask == Half::refused));
+      if (write == Half::silent) CHECK(both.written.error().kind == Kind::timeout);
+      if (write == Half::refused) CHECK(both.written.error().code == EINVAL);
+      if (ask == Half::silent) CHECK(both.io_fds.error().kind == Kind::timeout);
+      CHECK(client->alive() == (write != Half::malformed && ask != Half::malformed));
+    }
+  }
+}
+
+TEST_CASE("a write with its question is checked as each of them is") {
+  const Steady steady;
+  ScriptedServer server{Script{}};
+  auto client = attached(server, quick_options(10s));
+  const auto log = server.log().size();
+  CHECK_FALSE(client->region_write_and_io_fds(0, 4094, Bytes(4)).written);  // beyond the end
+  const auto absent = client->region_write_and_io_fds(9, 0, Bytes(4));
+  CHECK_FALSE(absent.written);
+  CHECK_FALSE(absent.io_fds);
+  CHECK(server.count_of(Command::region_write) == 0);
+  CHECK(server.log().size() >= log);
 }
 
 }  // namespace
