@@ -43,23 +43,37 @@ RegionEvents::~RegionEvents() {
 }
 
 void RegionEvents::offer(std::vector<vfio_user::IoFd> ranges) {
-  std::erase_if(ranges, [this](const vfio_user::IoFd& io) { return !usable(io); });
   std::lock_guard lock(mutex_);
+  std::vector<std::string> faults;
   std::vector<Range> next;
   for (vfio_user::IoFd& io : ranges) {
-    const auto old = std::ranges::find_if(
-        ranges_, [&](const Range& range) { return range.io.fd && same(range.io, io); });
-    if (old == ranges_.end()) {
-      next.push_back({std::move(io)});
+    if (std::string fault = fault_of(io); !fault.empty()) {
+      if (std::ranges::find(told_, fault) == told_.end()) log_.line(Severity::warning, fault);
+      faults.push_back(std::move(fault));
+    } else if (const auto old = find(io); old != ranges_.end()) {
+      Range& kept = ranges_[static_cast<std::size_t>(old - ranges_.begin())];
+      next.push_back(std::move(kept));
+      kept.attached = false;
     } else {
-      next.push_back(std::move(*old));
-      old->attached = false;
+      next.push_back({std::move(io)});
     }
   }
   // What went first: a new range may lie where an old one was.
   for (Range& gone : ranges_) detach(gone);
   ranges_ = std::move(next);
+  told_ = std::move(faults);
   for (Range& range : ranges_) attach(range);
+}
+
+bool RegionEvents::holds(const std::vector<vfio_user::IoFd>& ranges) const {
+  std::lock_guard lock(mutex_);
+  std::size_t held = 0;
+  for (const vfio_user::IoFd& io : ranges) {
+    if (!fault_of(io).empty()) continue;
+    if (find(io) == ranges_.end()) return false;
+    ++held;
+  }
+  return held == ranges_.size();
 }
 
 void RegionEvents::move(std::optional<std::uint64_t> base) {
@@ -67,7 +81,10 @@ void RegionEvents::move(std::optional<std::uint64_t> base) {
   if (base == base_) return;
   for (Range& range : ranges_) detach(range);
   base_ = base;
-  for (Range& range : ranges_) attach(range);
+  for (Range& range : ranges_) {
+    range.refused = false;
+    attach(range);
+  }
 }
 
 bool RegionEvents::covers(std::uint64_t offset, std::uint64_t size) const {
@@ -78,12 +95,10 @@ bool RegionEvents::covers(std::uint64_t offset, std::uint64_t size) const {
   });
 }
 
-bool RegionEvents::usable(const vfio_user::IoFd& io) {
-  const auto trapped = [&](const std::string& why) {
-    log_.line(Severity::warning, "the ioeventfd at offset " + std::to_string(io.offset) +
-                                     " of region " + std::to_string(bar_.region) +
-                                     " is not used: " + why);
-    return false;
+std::string RegionEvents::fault_of(const vfio_user::IoFd& io) const {
+  const auto trapped = [&](const char* why) {
+    return "the ioeventfd at offset " + std::to_string(io.offset) + " of region " +
+           std::to_string(bar_.region) + " is not used: " + why;
   };
   if (io.type != vfio_user::IoFdType::ioeventfd) return trapped("it is of another kind");
   if (io.pio != (space_ == Space::pio)) {
@@ -99,15 +114,22 @@ bool RegionEvents::usable(const vfio_user::IoFd& io) {
       return trapped("it lies on the MSI-X table or its pending bits");
     }
   }
-  return true;
+  return {};
+}
+
+std::vector<RegionEvents::Range>::const_iterator RegionEvents::find(
+    const vfio_user::IoFd& io) const {
+  return std::ranges::find_if(
+      ranges_, [&](const Range& range) { return range.io.fd && same(range.io, io); });
 }
 
 void RegionEvents::attach(Range& range) {
-  if (!base_ || range.attached) return;
+  if (!base_ || range.attached || range.refused) return;
   const auto done =
       events_.attach(space_, *base_ + range.io.offset, static_cast<std::uint32_t>(range.io.size),
                      range.io.datamatch, range.io.fd.get());
   range.attached = done.has_value();
+  range.refused = !done;
   if (done) return;
   log_.line(Severity::warning, "stores at offset " + std::to_string(range.io.offset) +
                                    " of region " + std::to_string(bar_.region) +

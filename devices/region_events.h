@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
-#include <span>
+#include <string>
 #include <vector>
 
 #include "devices/address.h"
@@ -28,9 +28,11 @@ class RegionEvents final {
   RegionEvents& operator=(const RegionEvents&) = delete;
 
   // What the server offers from now on. Ranges of the wrong address space, beyond the BAR, kept
-  // out, or refused by the kernel stay trapped, with a log line. An offer that stays the same is
-  // not touched, so that no store of another vCPU falls between two states.
+  // out, or refused by the kernel stay trapped, with a log line when they are new. What stays the
+  // same is not touched, so that no store of another vCPU falls between two states.
   void offer(std::vector<vfio_user::IoFd> ranges);
+  // Whether offer() would change nothing.
+  bool holds(const std::vector<vfio_user::IoFd>& ranges) const;
   // Where the BAR answers from now on; nothing: nowhere.
   void move(std::optional<std::uint64_t> base);
   // Whether a store there lies in a range that is on offer: one that the kernel does not take
@@ -41,8 +43,11 @@ class RegionEvents final {
   struct Range {
     vfio_user::IoFd io;
     bool attached = false;  // the kernel has it, at *base_ + io.offset
+    bool refused = false;   // the kernel does not want it there
   };
-  bool usable(const vfio_user::IoFd& io);
+  // Why the range stays trapped; empty if it does not.
+  std::string fault_of(const vfio_user::IoFd& io) const;
+  std::vector<Range>::const_iterator find(const vfio_user::IoFd& io) const;
   void attach(Range& range);
   void detach(Range& range);
 
@@ -54,6 +59,7 @@ class RegionEvents final {
   mutable std::mutex mutex_;
   std::optional<std::uint64_t> base_;  // under mutex_, as ranges_
   std::vector<Range> ranges_;
+  std::vector<std::string> told_;  // faults of the offer in force
 };
 
 }  // namespace outboard::devices

@@ -35,18 +35,38 @@ void RegionWindow::write(std::uint64_t offset, std::span<const std::byte> data) 
   if (target == Target::overlay) return overlay->device->write(offset - overlay->range.base, data);
   if (target != Target::server || !shape_.writable || !client_.alive()) return;
   count(counters_.bar_writes);
-  const auto done = client_.region_write(shape_.region, offset, data, vfio_user::Write::may_post);
-  if (!done) {
-    count(counters_.access_errors);
-    report("write", offset, data.size(), done.error());
+  const bool asks = events_ != nullptr && !events_->covers(offset, data.size());
+  const auto done =
+      asks ? write_and_ask(offset, data)
+           : client_.region_write(shape_.region, offset, data, vfio_user::Write::may_post);
+  if (done) return;
+  count(counters_.access_errors);
+  report("write", offset, data.size(), done.error());
+}
+
+vfio_user::Result<void> RegionWindow::write_and_ask(std::uint64_t offset,
+                                                    std::span<const std::byte> data) {
+  const std::uint64_t before = answers_.load();
+  auto [written, ranges] = client_.region_write_and_io_fds(shape_.region, offset, data);
+  std::lock_guard lock(taking_);
+  if (answers_.load() == before || (ranges && events_->holds(*ranges))) {
+    take(std::move(ranges));
+  } else {
+    // Answers to others were taken while this question was on its way, and differ: which one is
+    // newer cannot be told.
+    take(client_.region_io_fds(shape_.region));
   }
-  if (events_ != nullptr && !events_->covers(offset, data.size())) refresh_events();
+  return written;
 }
 
 void RegionWindow::refresh_events() {
   if (events_ == nullptr) return;
-  std::lock_guard lock(asking_);
-  auto ranges = client_.region_io_fds(shape_.region);
+  std::lock_guard lock(taking_);
+  take(client_.region_io_fds(shape_.region));
+}
+
+void RegionWindow::take(vfio_user::Result<std::vector<vfio_user::IoFd>> ranges) {
+  ++answers_;
   if (!ranges) {
     // Nothing is known of the eventfds any more: messages are always right.
     if (client_.alive()) log_.line(Severity::warning, ranges.error().message);

@@ -22,9 +22,8 @@ struct Overlay {
   BusDevice* device;    // offsets from the start of range
 };
 
-// Serves any vCPU thread, with no lock held while the server is asked (but see refresh_events()).
-// What does not lie in the
-// region, is not readable, or fails, reads all ones; such writes are dropped.
+// Serves any vCPU thread, with no lock held while the server is asked (but see taking_). What does
+// not lie in the region, is not readable, or fails, reads all ones; such writes are dropped.
 class RegionWindow final : public BusDevice {
  public:
   struct Shape {
@@ -41,16 +40,18 @@ class RegionWindow final : public BusDevice {
   void write(std::uint64_t offset, std::span<const std::byte> data) override;
 
   // The region offered ioeventfds at attach: from now on every trapped store outside of them asks
-  // for the offer anew before it returns, since it may have changed it (a controller reset). Once,
-  // before the first access; events outlives the last one.
+  // for the offer anew in the same round trip and returns when the answer is in force, since the
+  // store may have changed it (a controller reset). Once, before the first access; events outlives
+  // the last one.
   void watch_events(RegionEvents& events) { events_ = &events; }
-  // Asks for the offer anew; nothing when there was none at attach. One at a time for a region, so
-  // that the offer asked for last is the one that stays.
+  // Asks for the offer anew; nothing when there was none at attach.
   void refresh_events();
 
  private:
   enum class Target { server, overlay, nothing };
   Target find(std::uint64_t offset, std::uint64_t size, const Overlay*& overlay) const;
+  vfio_user::Result<void> write_and_ask(std::uint64_t offset, std::span<const std::byte> data);
+  void take(vfio_user::Result<std::vector<vfio_user::IoFd>> ranges);  // taking_ held
   void report(const char* what, std::uint64_t offset, std::uint64_t size,
               const vfio_user::Error& error);
 
@@ -60,7 +61,13 @@ class RegionWindow final : public BusDevice {
   AccessCounters& counters_;
   GuestLog& log_;
   RegionEvents* events_ = nullptr;
-  std::mutex asking_;  // held while the server is asked for its offer; before the lock of *events_
+
+  // Held while an answer comes into force; before the lock of *events_. Stores of several vCPUs ask
+  // at the same time without it. An answer is used if no other was since its question left, so it
+  // is newer than the one in force; else, and if it differs, the server is asked once more with the
+  // lock held.
+  std::mutex taking_;
+  std::atomic<std::uint64_t> answers_{0};  // counted under taking_
 };
 
 }  // namespace outboard::devices

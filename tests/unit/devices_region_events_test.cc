@@ -1,9 +1,12 @@
 // Ioeventfds of a vfio-user server on the machine's buses.
+#include <atomic>
 #include <thread>
 
 #include <doctest/doctest.h>
 #include <sys/eventfd.h>
 
+#include "devices/region_events.h"
+#include "devices/region_window.h"
 #include "tests/unit/devices_test_device.h"
 
 using namespace outboard;
@@ -214,6 +217,79 @@ TEST_CASE("C57 no store is posted to a device that offered an ioeventfd") {
     guest.messages();
     CHECK(guest.client->counters().posted == (offers ? 0 : 1));
   }
+}
+
+TEST_CASE("stores of several vCPUs ask at the same time: none waits for the answer to another") {
+  Offering guest;
+  const auto fd = event();
+  guest.device.offer(0, {{0x10, 4, fd.get()}});
+  guest.attach();
+  guest.cfg(kCommand, 2, 2);
+  const std::uint64_t base = guest.bar(0);
+  // While the first question is answered the messages of the other vCPU arrive.
+  std::atomic<int> asked = 0;
+  guest.device.asked = [&] {
+    if (++asked == 1) CHECK(guest.server->readable(10000));
+  };
+  std::thread other([&] {
+    while (asked == 0) std::this_thread::yield();
+    guest.bus.write(base + 0x48, 4, 2);
+  });
+  guest.bus.write(base + 0x40, 4, 1);
+  other.join();
+  CHECK(asked == 2);
+  CHECK(guest.io_events.list().size() == 1);
+}
+
+TEST_CASE("an answer that a newer one has overtaken does not come into force") {
+  Offering guest;
+  const auto fd = event();
+  guest.device.offer(0, {{0x10, 4, fd.get()}});
+  guest.attach();
+  FakeIoEvents kernel;
+  GuestLog log("test", {});
+  AccessCounters counters;
+  BarInfo bar;
+  bar.region = 0;
+  bar.size = 0x4000;
+  RegionEvents events(bar, {}, kernel, log);
+  events.move(0x10000);
+  RegionWindow window({0, 0x4000, true, true}, {}, *guest.client, counters, log);
+  window.watch_events(events);
+
+  // A store's question is answered while the other thread's question, which keeps answers from
+  // being taken, is in the socket; then the offer is withdrawn, and the other thread told.
+  std::atomic<int> asked = 0;
+  guest.device.asked = [&] {
+    if (++asked == 1) CHECK(guest.server->readable(10000));
+    if (asked == 2) guest.device.offer(0, {});
+  };
+  std::thread other([&] {
+    while (asked == 0) std::this_thread::yield();
+    window.refresh_events();
+  });
+  const std::byte data[4]{};
+  window.write(0x40, data);
+  other.join();
+  CHECK(kernel.list().empty());
+  CHECK(asked == 3);  // the store has asked again
+}
+
+TEST_CASE("what cannot be used is named once, not at each store; nor is the kernel asked again") {
+  Offering guest;
+  const auto fd = event();
+  guest.device.offer(0, {{0x10, 4, fd.get(), wire::kIoEventFdPio}, {0x20, 4, fd.get()}});
+  guest.io_events.refuse = true;
+  guest.attach();
+  guest.cfg(kCommand, 2, 2);
+  for (int i = 0; i < 3; ++i) guest.bus.write(guest.bar(0) + 0x40, 4, 1);
+  CHECK(guest.log.count("is not used") == 1);
+  CHECK(guest.log.count("stay messages") == 1);
+  CHECK(guest.io_events.attaches == 1);
+  guest.io_events.refuse = false;  // at another place it may be wanted
+  guest.cfg(kCommand, 2, 0);
+  guest.cfg(kCommand, 2, 2);
+  CHECK(guest.io_events.list().size() == 1);
 }
 
 TEST_CASE("the last answer stays when vCPUs change the offer at the same time") {

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -121,6 +122,7 @@ class TestDevice final : public vfio_user::DeviceModel {
 
   std::vector<vfio_user::ServerIoFd> io_fds(std::uint32_t region) override {
     note("ask " + std::to_string(region));
+    if (asked) asked();
     std::lock_guard lock(mutex_);
     return offer_[region];
   }
@@ -143,6 +145,7 @@ class TestDevice final : public vfio_user::DeviceModel {
   std::array<std::byte, 4096> config_{};
   std::atomic<bool> fail_reads{false};
   std::atomic<bool> refuse_config{false};
+  std::function<void()> asked;  // on the server's thread, before each answer to io_fds(); set idle
   int page_file() const { return page_file_.get(); }
 
  private:
@@ -166,7 +169,7 @@ class TestDevice final : public vfio_user::DeviceModel {
 // The server's thread. stop() is the death of the server.
 class ServerThread final {
  public:
-  ServerThread(vfio_user::UniqueFd socket, TestDevice& device) {
+  ServerThread(vfio_user::UniqueFd socket, TestDevice& device) : socket_(socket.get()) {
     stop_ = vfio_user::UniqueFd(::eventfd(0, EFD_CLOEXEC));
     auto server = vfio_user::Server::attach(std::move(socket), device);
     REQUIRE(server);
@@ -180,6 +183,12 @@ class ServerThread final {
     signal(stop_.get());
     thread_.join();
     server_.reset();
+  }
+
+  // On the server's thread: whether another message arrives in time.
+  bool readable(int milliseconds) const {
+    pollfd fd{socket_, POLLIN, 0};
+    return ::poll(&fd, 1, milliseconds) == 1;
   }
 
   // The device raises a vector, on the server's thread.
@@ -215,6 +224,7 @@ class ServerThread final {
     }
   }
 
+  const int socket_;  // the server's
   vfio_user::UniqueFd stop_;
   std::unique_ptr<vfio_user::Server> server_;  // the thread's, until it has been joined
   std::mutex mutex_;
