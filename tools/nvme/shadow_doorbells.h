@@ -60,10 +60,12 @@ class ShadowDoorbells {
   // full fence must stand between our store and our load, as one stands between the guest's: both
   // are sequentially consistent, which on x86-64 makes this store an xchg.
   void arm(u32 index, u32 value) { at(events_, index).store(value, std::memory_order_seq_cst); }
-  // The guest shall not ring until it has gone once round: EventIdx just behind `value`, in a ring
-  // of `entries`. Nothing hangs on when the guest sees this.
+  // The guest shall not ring: EventIdx on the far side of a ring of `entries`, seen from `value`.
+  // Ahead of it is room for what the guest adds before the next look; behind it for a guest that
+  // has stored `value` but not yet loaded the EventIdx: just behind `value` that one would ring.
+  // Nothing hangs on when the guest sees this.
   void disarm(u32 index, u32 value, u32 entries) {
-    at(events_, index).store((value + entries - 1) % entries, std::memory_order_relaxed);
+    at(events_, index).store((value + entries / 2) % entries, std::memory_order_relaxed);
   }
 
  private:
