@@ -32,6 +32,14 @@ void MemoryConsole::type(std::string bytes) {
   };
 }
 
+void MemoryConsole::send(const std::string& bytes) {
+  {
+    const std::lock_guard lock(typing_);
+    to_type_ += bytes;
+  }
+  offer();
+}
+
 void MemoryConsole::input_ready() {
   offer();  // at once, on the vCPU's thread: no wait for the main thread every 16 bytes
 }

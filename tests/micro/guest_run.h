@@ -30,6 +30,8 @@ class MemoryConsole final : public vmm::ConsoleBackend {
   // Bytes for the guest, offered as fast as it takes them once it has printed "ready\n". Before the
   // machine runs.
   void type(std::string bytes);
+  // More of them, while the machine runs. Main thread.
+  void send(const std::string& bytes);
   // Called on a vCPU thread with everything written so far.
   void on_output(std::function<void(const std::string&)> watcher) { watcher_ = std::move(watcher); }
 

@@ -14,8 +14,7 @@
 #include <unistd.h>
 
 #include "tests/unit/nvme_guest.h"
-#include "tools/nvme/published_socket.h"
-#include "tools/nvme/service_loop.h"
+#include "tests/unit/nvme_program.h"
 #include "vfio_user/client.h"
 
 namespace outboard::nvme::test {
@@ -39,52 +38,6 @@ struct Memory {
   Memory& operator=(const Memory&) = delete;
   UniqueFd fd;
   std::span<std::byte> bytes;
-};
-
-std::string socket_path() {
-  static std::atomic<int> number = 0;
-  const char* base = std::getenv("TMPDIR");
-  return std::string(base != nullptr ? base : "/tmp") + "/nvme-device-test." +
-         std::to_string(getpid()) + "." + std::to_string(number++);
-}
-
-// The program without its command line.
-class Program {
- public:
-  explicit Program(DoorbellMode mode) : path(socket_path()), stop_(eventfd(0, EFD_CLOEXEC)) {
-    thread_ = std::thread([this, mode] {
-      std::vector<Namespace> all = one(memory_namespace(1 << 20));
-      VfioDevice device({}, std::move(all), std::move(*Doorbells::create()), mode);
-      auto socket = PublishedSocket::create(path);
-      if (!socket) return;
-      auto server = vfio_user::Server::listen(socket->take_fd(), device);
-      if (!server) return;
-      device.serve_through(server->get());
-      eventfd_write(ready_.get(), 1);
-      failed = !run_service(**server, device, stop_.get(), LoopOptions{});
-      counters = device.controller().counters();
-    });
-    eventfd_t value;
-    REQUIRE(eventfd_read(ready_.get(), &value) == 0);
-  }
-  ~Program() { end(); }
-  Program(const Program&) = delete;
-  Program& operator=(const Program&) = delete;
-
-  void end() {
-    if (!thread_.joinable()) return;
-    eventfd_write(stop_.get(), 1);
-    thread_.join();
-  }
-
-  const std::string path;
-  bool failed = false;
-  Counters counters;
-
- private:
-  UniqueFd stop_;
-  UniqueFd ready_{eventfd(0, EFD_CLOEXEC)};
-  std::thread thread_;
 };
 
 // A driver on the far side of the socket.
@@ -169,6 +122,33 @@ class Guest {
     std::memcpy(memory.bytes.data() + 64 * tail, &command, 64);
     tail = (tail + 1) % 16;
     ring(0, tail);
+  }
+  void run(Command command) {
+    command.id = static_cast<u16>(tail + 100);
+    std::memcpy(memory.bytes.data() + 64 * tail, &command, 64);
+    tail = (tail + 1) % 16;
+    ring(0, tail);
+    REQUIRE(completed());
+  }
+  // Queues 1 of 16 entries at 0x10'5000 and 0x10'6000, with vector 1.
+  void create_pair() {
+    Command cq = Driver::admin(AdminOpcode::create_io_cq);
+    cq.pointer1 = 0x10'5000;
+    cq.dw10 = 15u << 16 | 1;
+    cq.dw11 = 1u << 16 | 3;
+    run(cq);
+    Command sq = Driver::admin(AdminOpcode::create_io_sq);
+    sq.pointer1 = 0x10'6000;
+    sq.dw10 = 15u << 16 | 1;
+    sq.dw11 = 1u << 16 | 1;
+    run(sq);
+  }
+  // At 0x10'7000 and 0x10'8000.
+  void set_doorbell_buffer() {
+    Command buffer = Driver::admin(AdminOpcode::doorbell_buffer_config);
+    buffer.pointer1 = 0x10'7000;
+    buffer.pointer2 = 0x10'8000;
+    run(buffer);
   }
   // Waits by polling the completion entry, as a polled driver does; serves the server's messages.
   bool completed(int tries = 5000) {
@@ -284,28 +264,9 @@ TEST_CASE(
     guest.enable();
     const auto offered = [&] { return guest.client->region_io_fds(0).value(); };
 
-    const auto run = [&](Command command) {
-      command.id = static_cast<u16>(guest.tail + 100);
-      std::memcpy(guest.memory.bytes.data() + 64 * guest.tail, &command, 64);
-      guest.tail = (guest.tail + 1) % 16;
-      guest.ring(0, guest.tail);
-      REQUIRE(guest.completed());
-    };
-    Command cq = Driver::admin(AdminOpcode::create_io_cq);
-    cq.pointer1 = 0x10'5000;
-    cq.dw10 = 15u << 16 | 1;
-    cq.dw11 = 1u << 16 | 3;
-    Command sq = Driver::admin(AdminOpcode::create_io_sq);
-    sq.pointer1 = 0x10'6000;
-    sq.dw10 = 15u << 16 | 1;
-    sq.dw11 = 1u << 16 | 1;
-    run(cq);
-    run(sq);
+    guest.create_pair();
     CHECK(offered().size() == 1);
-    Command buffer = Driver::admin(AdminOpcode::doorbell_buffer_config);
-    buffer.pointer1 = 0x10'7000;
-    buffer.pointer2 = 0x10'8000;
-    run(buffer);
+    guest.set_doorbell_buffer();
 
     // What a client finds after the write of the admin queue's head.
     const auto ranges = offered();
@@ -341,20 +302,28 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "An idle server that offers shadow doorbells uses no processor time: it looks at nothing") {
-  Program program(DoorbellMode::shadow);
-  {
+    "An idle server uses no processor time and wakes up for nothing, with a doorbell buffer and "
+    "without") {
+  for (const bool buffer : {false, true}) {
+    CAPTURE(buffer);
+    Program program(DoorbellMode::shadow);
     Guest guest(program.path);
     guest.arm_msix();
     guest.enable();
     guest.push_identify();
     REQUIRE(guest.completed());
-    const timespec pause{0, 300'000'000};
-    nanosleep(&pause, nullptr);
+    if (buffer) guest.set_doorbell_buffer();
+    program.wait_until_asleep();
+    const auto time = program.processor_time();
+    const auto sleeps = program.sleeps();
+    const timespec second{1, 0};
+    nanosleep(&second, nullptr);
+    CHECK(program.processor_time() == time);
+    CHECK(program.sleeps() == sleeps);
+    guest.push_identify();  // it was not dead
+    CHECK(guest.completed());
+    CHECK(program.sleeps() > sleeps);
   }
-  program.end();
-  // The page would have been looked at every 2 ms, here every turn has a cause.
-  CHECK(program.counters.doorbell_polls < 100);
 }
 
 TEST_CASE("Guest memory without an fd is reached by messages, with a twin socket and without") {
