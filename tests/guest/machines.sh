@@ -23,10 +23,15 @@ test_bzimage() {
   matches "the initrd's init ran" "$(<"$group_dir/console.log")" 'outboard-initrd: 6\.'
 }
 
-group first 120 "configs/quickstart.toml: root on NVMe, no initrd, one vCPU"
+group first 120 "configs/quickstart.toml: root on NVMe, no initrd, one vCPU; doorbells in a buffer, the default"
 test_first() {
   root_on_disk || return
   test_boot first quickstart.toml --set "$(root_socket)"
+  stop_servers
+  is "Linux set a doorbell buffer" "$(statistic root .admin.doorbell_buffer_config)" 1
+  # What is left are the admin queue's, of some dozens of commands.
+  check "its I/O doorbells were no messages" test "$(statistic root .doorbell_writes)" -lt "$(statistic root '.io.read / 4 | floor')"
+  check "a sleeping server was woken by an ioeventfd" test "$(statistic root .doorbell_wakes)" -gt 0
   sed -n 's/\r//; /^    /p' "$group_dir/console.log" >"$group_dir/lspci.txt"
 }
 
@@ -66,10 +71,23 @@ test_spdk() {
   test_boot hello spdk.toml --set "$(root_socket)"
 }
 
-group trap 180 "every doorbell trapped instead of polled in memory"
+group page 180 "--doorbells page: the doorbell page is mapped into the guest and looked at"
+test_page() {
+  root_on_disk --doorbells page || return
+  test_boot hello quickstart.toml --set "$(root_socket)"
+  stop_servers
+  is "no doorbell was a message" "$(statistic root .doorbell_writes)" 0
+  is "there was no doorbell buffer" "$(statistic root .admin.doorbell_buffer_config)" null
+}
+
+group trap 180 "--doorbells trap: every doorbell is a message"
 test_trap() {
   root_on_disk --doorbells trap || return
   test_boot hello quickstart.toml --set "$(root_socket)"
+  stop_servers
+  # One may stand for several commands.
+  check "its I/O doorbells were messages" test "$(statistic root .doorbell_writes)" -gt "$(statistic root '.io.read / 4 | floor')"
+  is "there was no doorbell buffer" "$(statistic root .admin.doorbell_buffer_config)" null
 }
 
 group nvme 420 "configs/two-disks.toml: nvme-cli, mkfs, fsck and fio --verify"
