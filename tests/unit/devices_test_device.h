@@ -188,7 +188,7 @@ class ServerThread final {
   // On the server's thread: whether another message arrives in time.
   bool readable(int milliseconds) const {
     pollfd fd{socket_, POLLIN, 0};
-    return ::poll(&fd, 1, milliseconds) == 1;
+    return ::poll(&fd, 1, milliseconds) == 1 && fd.revents == POLLIN;
   }
 
   // The device raises a vector, on the server's thread.
