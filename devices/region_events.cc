@@ -52,8 +52,7 @@ void RegionEvents::offer(std::vector<vfio_user::IoFd> ranges) {
       faults.push_back(std::move(fault));
     } else if (const auto old = find(io); old != ranges_.end()) {
       Range& kept = ranges_[static_cast<std::size_t>(old - ranges_.begin())];
-      next.push_back(std::move(kept));
-      kept.attached = false;
+      next.push_back({std::move(kept.io), std::exchange(kept.attached, false), kept.refused});
     } else {
       next.push_back({std::move(io)});
     }
