@@ -6,19 +6,21 @@
 namespace outboard::devices {
 
 void FunctionBars::open(vfio_user::Region& region, std::vector<Overlay> overlays, bool map_pages,
-                        vfio_user::Client& client, IoEvents& io_events, AccessCounters& counters,
-                        GuestLog& log) {
+                        int pages_lost, vfio_user::Client& client, IoEvents& io_events,
+                        AccessCounters& counters, GuestLog& log) {
   const auto& info = registers_.info(region.index);
   if (!info) return;
   RegionPages pages;
   std::vector<AddressWindow> kept_out;
   for (const Overlay& overlay : overlays) kept_out.push_back(overlay.range);
   if (info->kind != BarInfo::Kind::io && map_pages) {
-    pages = RegionPages::open(region, kept_out, log);
+    pages = RegionPages::open(region, kept_out, pages_lost, log);
   }
-  const RegionWindow::Shape shape{region.index, region.size, region.readable, region.writable};
+  RegionWindow::Shape shape{region.index, region.size, region.readable, region.writable, {}};
+  for (const SharedPages& run : pages.runs())
+    shape.shared.push_back({run.offset, run.bytes.size()});
   auto& bar = bars_[region.index];
-  bar = std::make_unique<Bar>(*info, std::move(pages), std::move(kept_out), shape,
+  bar = std::make_unique<Bar>(*info, std::move(pages), std::move(kept_out), std::move(shape),
                               std::move(overlays), client, io_events, counters, log);
   if (!region.io_fds_refused.empty()) {
     log.line(Severity::warning, "stores stay messages: " + region.io_fds_refused);

@@ -24,10 +24,11 @@ class FunctionBars final {
   const BarRegisters& registers() const { return registers_; }
 
   // Opens the region's pages and its window, once for each BAR there is. overlays: what answers in
-  // place of the server; map_pages: shared pages may become slots. Takes the region's ioeventfds.
+  // place of the server; map_pages: shared pages may become slots; pages_lost: an eventfd, see
+  // RegionPages. The region's files and pages_lost outlive this object; its ioeventfds are taken.
   void open(vfio_user::Region& region, std::vector<Overlay> overlays, bool map_pages,
-            vfio_user::Client& client, IoEvents& io_events, AccessCounters& counters,
-            GuestLog& log);
+            int pages_lost, vfio_user::Client& client, IoEvents& io_events,
+            AccessCounters& counters, GuestLog& log);
 
   // Every BAR gets its address; none is decoded before move().
   Result<void> place(BarAllocator& allocator, Bus& bus, PageMapper& mapper, GuestLog& log);
@@ -55,11 +56,11 @@ class FunctionBars final {
  private:
   struct Bar {
     Bar(const BarInfo& info, RegionPages shared, std::vector<AddressWindow> kept_out,
-        const RegionWindow::Shape& shape, std::vector<Overlay> overlays, vfio_user::Client& client,
+        RegionWindow::Shape shape, std::vector<Overlay> overlays, vfio_user::Client& client,
         IoEvents& io_events, AccessCounters& counters, GuestLog& log)
         : pages(std::move(shared)),
           events(info, std::move(kept_out), io_events, log),
-          window(shape, std::move(overlays), client, counters, log) {}
+          window(std::move(shape), std::move(overlays), client, counters, log) {}
     RegionPages pages;
     RegionEvents events;
     RegionWindow window;

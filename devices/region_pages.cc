@@ -44,7 +44,7 @@ std::vector<AddressWindow> without_pages(AddressWindow area,
 }
 
 RegionPages RegionPages::open(const vfio_user::Region& region,
-                              std::span<const AddressWindow> kept_out, GuestLog& log) {
+                              std::span<const AddressWindow> kept_out, int lost, GuestLog& log) {
   RegionPages out;
   const auto trapped = [&](const std::string& why) {
     log.line(Severity::warning,
@@ -64,20 +64,31 @@ RegionPages RegionPages::open(const vfio_user::Region& region,
         trapped(std::string("mmap: ") + std::strerror(errno));
         continue;
       }
-      out.runs_.push_back({part.base, {static_cast<std::byte*>(host), part.size}, region.writable});
+      const std::span<std::byte> bytes(static_cast<std::byte*>(host), part.size);
+      GuardedPages guard(bytes, region.area_fd(i), region.file_offset + part.base, lost);
+      if (!guard) {
+        trapped("too many shared areas, over all devices");
+        ::munmap(host, part.size);
+        continue;
+      }
+      out.runs_.push_back({part.base, bytes, region.writable});
+      out.guards_.push_back(std::move(guard));
     }
   }
   return out;
 }
 
 RegionPages::~RegionPages() {
+  guards_.clear();
   for (const SharedPages& run : runs_) ::munmap(run.bytes.data(), run.bytes.size());
 }
 
-RegionPages::RegionPages(RegionPages&& other) noexcept : runs_(std::exchange(other.runs_, {})) {}
+RegionPages::RegionPages(RegionPages&& other) noexcept
+    : runs_(std::exchange(other.runs_, {})), guards_(std::exchange(other.guards_, {})) {}
 
 RegionPages& RegionPages::operator=(RegionPages&& other) noexcept {
   std::swap(runs_, other.runs_);
+  std::swap(guards_, other.guards_);
   return *this;
 }
 

@@ -9,6 +9,7 @@
 
 #include "devices/address.h"
 #include "devices/guest_log.h"
+#include "devices/page_guard.h"
 #include "vfio_user/device_description.h"
 
 namespace outboard::devices {
@@ -26,9 +27,10 @@ class RegionPages final {
   RegionPages() = default;
   // Maps the region's areas without the pages that touch one of kept_out (MSI-X table and PBA). An
   // area that cannot be mapped - file too short, not a file, refused - stays trapped, with a log
-  // line.
+  // line. `lost` is an eventfd that is signalled when the server shortens the file later on (see
+  // page_guard.h). It and the region's files outlive this object.
   static RegionPages open(const vfio_user::Region& region, std::span<const AddressWindow> kept_out,
-                          GuestLog& log);
+                          int lost, GuestLog& log);
   ~RegionPages();
   RegionPages(RegionPages&& other) noexcept;
   RegionPages& operator=(RegionPages&& other) noexcept;
@@ -40,6 +42,7 @@ class RegionPages final {
 
  private:
   std::vector<SharedPages> runs_;
+  std::vector<GuardedPages> guards_;  // one a run
 };
 
 // The parts of area that touch none of the pages of kept_out, in order; all page aligned.

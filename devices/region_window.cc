@@ -4,11 +4,13 @@
 #include <string>
 #include <utility>
 
+#include "devices/page_guard.h"
+
 namespace outboard::devices {
 
-RegionWindow::RegionWindow(const Shape& shape, std::vector<Overlay> overlays,
-                           vfio_user::Client& client, AccessCounters& counters, GuestLog& log)
-    : shape_(shape),
+RegionWindow::RegionWindow(Shape shape, std::vector<Overlay> overlays, vfio_user::Client& client,
+                           AccessCounters& counters, GuestLog& log)
+    : shape_(std::move(shape)),
       overlays_(std::move(overlays)),
       client_(client),
       counters_(counters),
@@ -19,6 +21,7 @@ void RegionWindow::read(std::uint64_t offset, std::span<std::byte> data) {
   const Target target = find(offset, data.size(), overlay);
   if (target == Target::overlay) return overlay->device->read(offset - overlay->range.base, data);
   if (target == Target::server && shape_.readable && client_.alive()) {
+    look_at_pages(offset, data.size());
     count(counters_.bar_reads);
     const auto got = client_.region_read(shape_.region, offset, data);
     if (got && *got == data.size()) return;
@@ -34,6 +37,7 @@ void RegionWindow::write(std::uint64_t offset, std::span<const std::byte> data) 
   const Target target = find(offset, data.size(), overlay);
   if (target == Target::overlay) return overlay->device->write(offset - overlay->range.base, data);
   if (target != Target::server || !shape_.writable || !client_.alive()) return;
+  look_at_pages(offset, data.size());
   count(counters_.bar_writes);
   const bool asks = events_ != nullptr && !events_->covers(offset, data.size());
   const auto done =
@@ -88,6 +92,16 @@ RegionWindow::Target RegionWindow::find(std::uint64_t offset, std::uint64_t size
     }
   }
   return AddressWindow{0, shape_.size}.contains(offset, size) ? Target::server : Target::nothing;
+}
+
+// KVM, where it emulates an instruction, takes a page that is gone for a device without memory.
+void RegionWindow::look_at_pages(std::uint64_t offset, std::uint64_t size) const {
+  for (const AddressWindow& part : shape_.shared) {
+    if (part.base < offset + size && offset < part.end()) {
+      repair_pages();
+      return;
+    }
+  }
 }
 
 void RegionWindow::report(const char* what, std::uint64_t offset, std::uint64_t size,

@@ -31,9 +31,12 @@ class RegionWindow final : public BusDevice {
     std::uint64_t size = 0;  // of the region; the BAR may be larger
     bool readable = false;
     bool writable = false;
+    // Parts that are shared pages. The guest reaches them without an exit: an access that comes
+    // here all the same may have met a page that is gone, and is looked into (see page_guard.h).
+    std::vector<AddressWindow> shared;
   };
 
-  RegionWindow(const Shape& shape, std::vector<Overlay> overlays, vfio_user::Client& client,
+  RegionWindow(Shape shape, std::vector<Overlay> overlays, vfio_user::Client& client,
                AccessCounters& counters, GuestLog& log);
 
   void read(std::uint64_t offset, std::span<std::byte> data) override;
@@ -52,6 +55,7 @@ class RegionWindow final : public BusDevice {
   Target find(std::uint64_t offset, std::uint64_t size, const Overlay*& overlay) const;
   vfio_user::Result<void> write_and_ask(std::uint64_t offset, std::span<const std::byte> data);
   void take(vfio_user::Result<std::vector<vfio_user::IoFd>> ranges);  // taking_ held
+  void look_at_pages(std::uint64_t offset, std::uint64_t size) const;
   void report(const char* what, std::uint64_t offset, std::uint64_t size,
               const vfio_user::Error& error);
 

@@ -1,5 +1,8 @@
 #include "devices/vfio_function.h"
 
+#include <atomic>
+#include <cerrno>
+#include <cstring>
 #include <mutex>
 #include <utility>
 
@@ -57,8 +60,10 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
 
  private:
   void open_bars(const ConfigPlan& plan);
-  void watch_signal(std::uint32_t index, const std::function<void()>& handler);
-  void device_lost();
+  void watch_signal(std::uint32_t index, std::atomic<std::uint64_t>& counter, std::string told,
+                    const std::function<void()>& handler);
+  void pages_lost();
+  void device_lost(const vfio_user::Error& why);
 
   std::uint16_t command() const;
   void settle();
@@ -71,10 +76,14 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
   const Machine machine_;
   const VfioFunctionOptions options_;
   vfio_user::DeviceDescription description_;  // constant once built
+  vfio_user::UniqueFd pages_lost_;            // an eventfd; outlives bars_ and its watch
+  bool lost_ = false;                         // event loop
   GuestLog log_;                              // any thread
   AccessCounters counters_;                   // any thread
   ClientIrqs irqs_;                           // any thread
   ClientConfig remote_config_;                // any thread
+  std::atomic<std::uint64_t> device_errors_{0};
+  std::atomic<std::uint64_t> removal_requests_{0};
 
   // Serialises config accesses and MSI-X table accesses of the guest with each other, with reset
   // and with the loss of the device. Held while the server is asked for a config register or an
@@ -96,6 +105,8 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
 // --- set-up and the end ---
 
 Result<void> VfioFunction::Impl::build() {
+  pages_lost_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!pages_lost_) return failure(std::string("eventfd: ") + std::strerror(errno));
   auto registers = BarRegisters::create(description_.regions, description_.config);
   if (!registers) return tl::unexpected(registers.error());
   bars_ = std::make_unique<FunctionBars>(*registers);
@@ -140,7 +151,8 @@ void VfioFunction::Impl::open_bars(const ConfigPlan& plan) {
       overlays.push_back({{plan.msix->pba_offset, plan.msix->pba_size()}, pending_bits_.get()});
     }
     bars_->open(description_.regions[bar.region], std::move(overlays),
-                options_.map_region.at(bar.region), client_, machine_.io_events, counters_, log_);
+                options_.map_region.at(bar.region), pages_lost_.get(), client_, machine_.io_events,
+                counters_, log_);
   }
 }
 
@@ -149,18 +161,26 @@ void VfioFunction::Impl::watch_client() {
     std::lock_guard lock(mutex_);
     watches_.push_back(machine_.loop.watch(
         client_.poll_fd(), EPOLLIN, [client = &client_](std::uint32_t) { client->service(); }));
-    watch_signal(vfio_user::kIrqErr, options_.on_device_error);
-    watch_signal(vfio_user::kIrqReq, options_.on_removal_request);
+    watches_.push_back(
+        machine_.loop.watch(pages_lost_.get(), EPOLLIN, [weak = weak_from_this()](std::uint32_t) {
+          if (const auto self = weak.lock()) self->pages_lost();
+        }));
+    watch_signal(vfio_user::kIrqErr, device_errors_, "its server reports an unrecoverable error",
+                 options_.on_device_error);
+    watch_signal(vfio_user::kIrqReq, removal_requests_,
+                 "its server asks for its removal, which outboard does not do",
+                 options_.on_removal_request);
   }
   client_.set_down_handler(
-      [weak = weak_from_this(), loop = &machine_.loop](const vfio_user::Error&) {
-        loop->post([weak] {
-          if (const auto self = weak.lock()) self->device_lost();
+      [weak = weak_from_this(), loop = &machine_.loop](const vfio_user::Error& why) {
+        loop->post([weak, why] {
+          if (const auto self = weak.lock()) self->device_lost(why);
         });
       });
 }
 
-void VfioFunction::Impl::watch_signal(std::uint32_t index, const std::function<void()>& handler) {
+void VfioFunction::Impl::watch_signal(std::uint32_t index, std::atomic<std::uint64_t>& counter,
+                                      std::string told, const std::function<void()>& handler) {
   if (!handler || index >= description_.irqs.size()) return;
   const vfio_user::Irq& irq = description_.irqs[index];
   if (!irq.eventfd || irq.count == 0) return;
@@ -172,10 +192,14 @@ void VfioFunction::Impl::watch_signal(std::uint32_t index, const std::function<v
                      "its error and removal events stay unknown: " + armed.error().message);
   }
   signals_.push_back(std::move(fd));
-  watches_.push_back(machine_.loop.watch(raw_fd, EPOLLIN, [raw_fd, handler](std::uint32_t) {
-    std::uint64_t times = 0;
-    if (::read(raw_fd, &times, sizeof times) > 0) handler();
-  }));
+  watches_.push_back(machine_.loop.watch(
+      raw_fd, EPOLLIN, [this, raw_fd, &counter, line = std::move(told), handler](std::uint32_t) {
+        std::uint64_t times = 0;
+        if (::read(raw_fd, &times, sizeof times) != sizeof times) return;
+        counter += times;
+        log_.line(Severity::warning, line);
+        handler();
+      }));
 }
 
 void VfioFunction::Impl::shut_down() {
@@ -191,11 +215,21 @@ void VfioFunction::Impl::shut_down() {
   for (const WatchId watch : watches) machine_.loop.unwatch(watch);
 }
 
+// On the event loop: what the guest sees there now is nobody's, so the whole device is dead.
+void VfioFunction::Impl::pages_lost() {
+  std::uint64_t times = 0;
+  if (::read(pages_lost_.get(), &times, sizeof times) != sizeof times) return;
+  client_.close();
+  device_lost({vfio_user::Error::Kind::protocol, EFAULT,
+               client_.name() + ": the server shortened a file while its pages were mapped"});
+}
+
 // On the event loop, once. Every call of the client fails at once from here on, so nobody holds
 // mutex_ for long.
-void VfioFunction::Impl::device_lost() {
+void VfioFunction::Impl::device_lost(const vfio_user::Error& why) {
+  if (std::exchange(lost_, true)) return;
   shut_down();
-  if (options_.on_lost) options_.on_lost(client_.death());
+  if (options_.on_lost) options_.on_lost(why);
 }
 
 Result<void> VfioFunction::Impl::place_bars(BarAllocator& allocator) {
@@ -309,6 +343,8 @@ VfioFunctionCounters VfioFunction::Impl::counters() const {
           .config_forwards = counters_.config_forwards,
           .config_errors = counters_.config_errors,
           .intx_unmasks = interrupts_->intx_unmasks(),
+          .device_errors = device_errors_,
+          .removal_requests = removal_requests_,
           .lines_suppressed = log_.suppressed()};
 }
 

@@ -51,12 +51,13 @@ struct VfioFunctionOptions {
   // By region index (0-5 BARs, 6 ROM): false keeps every access trapped.
   std::array<bool, 7> map_region{true, true, true, true, true, true, true};
   LogSink log;
-  // Called once, on the event loop, when the server is gone; the function has already taken down
-  // its interrupts, and answers accesses with all ones.
+  // Called once, on the event loop, when the server is gone or has taken back pages it shared; the
+  // function has already taken down its interrupts, and answers accesses with all ones.
   std::function<void(const vfio_user::Error&)> on_lost;
-  // Called on the event loop each time the server signals REQ (it wants the device removed).
+  // Called on the event loop when the server has signalled REQ (it wants the device removed) or
+  // ERR, however often since the last call; the function itself counts and logs them. Without a
+  // handler the server is not asked for the event.
   std::function<void()> on_removal_request;
-  // Called on the event loop each time the server signals ERR.
   std::function<void()> on_device_error;
 };
 
@@ -68,6 +69,8 @@ struct VfioFunctionCounters {
   std::uint64_t config_forwards = 0;
   std::uint64_t config_errors = 0;  // forwarded config accesses the server refused
   std::uint64_t intx_unmasks = 0;
+  std::uint64_t device_errors = 0;     // signals of ERR
+  std::uint64_t removal_requests = 0;  // signals of REQ
   std::uint64_t lines_suppressed = 0;  // log lines beyond the rate limit
 };
 

@@ -105,6 +105,9 @@ void print_devices(const MachineConfig& config) {
     out += fmt::format("  posted writes {}; when the server is lost: {}\n",
                        device.posted_writes ? "where the order permits" : "off",
                        device.on_disconnect == OnDisconnect::stop ? "stop" : "detach");
+    out += fmt::format("  on an error of the server: {}; on its request for removal: {}\n",
+                       device.on_error == OnSignal::stop ? "stop" : "log",
+                       device.on_request == OnSignal::stop ? "stop" : "log");
     std::fputs(out.c_str(), stdout);
   }
 }

@@ -359,6 +359,10 @@ void read_device(Table& table, DeviceConfig& out) {
   table.boolean("posted_writes", out.posted_writes);
   table.choice<OnDisconnect>("on_disconnect", out.on_disconnect,
                              {{"stop", OnDisconnect::stop}, {"detach", OnDisconnect::detach}});
+  table.choice<OnSignal>("on_error", out.on_error,
+                         {{"log", OnSignal::log}, {"stop", OnSignal::stop}});
+  table.choice<OnSignal>("on_request", out.on_request,
+                         {{"log", OnSignal::log}, {"stop", OnSignal::stop}});
   table.integer("max_vectors", out.max_vectors, 0, 2048);
   table.table("map", [&](Table& inner) {
     for (std::uint32_t region = 0; region < 6; ++region) {
@@ -571,6 +575,8 @@ socket = "/run/disk0.sock"       # the vfio-user socket of a server that runs al
 # timeouts = { connect = "5s", version = "5s", setup = "5s", access = "5s", dma = "5s", reset = "5s" }
 posted_writes = true             # allow writes without a reply where the order permits them
 on_disconnect = "stop"           # "stop" the machine (status 8) or "detach" (reads give all ones)
+on_error = "log"                 # when the server signals an error (ERR): "log", or "stop" (status 8)
+on_request = "log"               # when the server asks for the device's removal (REQ): the same
 # max_vectors = 16               # MSI-X vectors shown to the guest at most
 # map = { bar0 = false }         # do not map a BAR's shared pages; trap every access
 # vendor_id = 0x1b36             # also device_id, subsystem_vendor_id, subsystem_id, class_code

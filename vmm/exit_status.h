@@ -16,7 +16,8 @@ enum class ExitStatus : int {
   no_kvm = 5,          // /dev/kvm is absent, forbidden or lacks a capability
   memory = 6,          // guest memory cannot be had
   device_attach = 7,   // a device's server or socket could not be attached
-  device_lost = 8,     // a device was lost while running, with on_disconnect = "stop"
+  device_lost = 8,     // a device was lost while running, with on_disconnect = "stop", or its
+                       // server signalled what on_error or on_request = "stop" ends the machine for
   triple_fault = 9,    // the guest shut its CPU down by a triple fault
   vcpu_failure = 10,   // KVM internal error or an exit nobody handles; registers were printed
   deadline = 11,       // the guest did not power off in time and was stopped

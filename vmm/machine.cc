@@ -180,11 +180,12 @@ Result<void> MachineImpl::plug(std::vector<AttachedDevice> attached) {
   devices_.reserve(attached.size());
   for (std::size_t i = 0; i < attached.size(); ++i) {
     const auto slot = static_cast<std::uint32_t>(i + 1);
-    auto device =
-        PciDevice::plug(config_.devices[i], slot, std::move(attached[i]), services, allocator,
-                        [this](const DeviceConfig& config, const vfio_user::Error& error) {
-                          on_lost(config, error);
-                        });
+    auto device = PciDevice::plug(
+        config_.devices[i], slot, std::move(attached[i]), services, allocator,
+        [this](const DeviceConfig& config, const vfio_user::Error& error) {
+          on_lost(config, error);
+        },
+        [this](StopReason reason) { request_stop(std::move(reason)); });
     if (!device) return tl::unexpected(device.error());
     fixed_->pci().add(slot, device->function());
     devices_.push_back(std::move(*device));

@@ -32,6 +32,7 @@ enum class Prefault {
 
 enum class OnReboot { restart, exit };
 enum class OnDisconnect { stop, detach };
+enum class OnSignal { log, stop };  // of ERR and REQ, the server's own events
 
 enum class ConsoleType { stdio, file, pty, socket, none };
 
@@ -49,6 +50,8 @@ struct DeviceConfig {
   vfio_user::Timeouts timeouts;      // per class of request
   bool posted_writes = true;         // allow No_reply writes where the order permits them
   OnDisconnect on_disconnect = OnDisconnect::stop;
+  OnSignal on_error = OnSignal::log;         // the server signals ERR
+  OnSignal on_request = OnSignal::log;       // the server signals REQ
   std::optional<std::uint32_t> max_vectors;  // MSI-X vectors shown to the guest at most
   std::map<std::uint32_t, bool> map;         // region index -> may its sparse areas be mapped
   std::optional<std::uint16_t> vendor_id, device_id, subsystem_vendor_id, subsystem_id;

@@ -40,7 +40,8 @@ std::string bar_kind(const devices::BarInfo& bar) {
   return "ROM";
 }
 
-devices::VfioFunctionOptions options_of(const DeviceConfig& config, std::uint32_t slot) {
+devices::VfioFunctionOptions options_of(const DeviceConfig& config, std::uint32_t slot,
+                                        const std::function<void(StopReason)>& stop) {
   devices::VfioFunctionOptions options;
   options.name = config.name;
   options.slot = slot;
@@ -57,13 +58,15 @@ devices::VfioFunctionOptions options_of(const DeviceConfig& config, std::uint32_
   options.log = [](devices::Severity severity, const std::string& line) {
     log::write(level_of(severity), line);
   };
-  options.on_removal_request = [&config] {
-    log::warning("device '{}': its server asks for its removal, which outboard does not do",
-                 config.name);
+  const auto act = [&config, &stop](OnSignal what, std::string_view key, std::string_view event) {
+    return
+        [what, stop,
+         line = fmt::format("device '{}': its server {}; {} = \"stop\"", config.name, event, key)] {
+          if (what == OnSignal::stop) stop({ExitStatus::device_lost, 0, line});
+        };
   };
-  options.on_device_error = [&config] {
-    log::warning("device '{}': its server reports an unrecoverable error", config.name);
-  };
+  options.on_removal_request = act(config.on_request, "on_request", "asks for its removal");
+  options.on_device_error = act(config.on_error, "on_error", "reports an unrecoverable error");
   return options;
 }
 
@@ -77,9 +80,10 @@ tl::unexpected<MachineError> refused(const DeviceConfig& config, const devices::
 Result<PciDevice> PciDevice::plug(
     const DeviceConfig& config, std::uint32_t slot, AttachedDevice attached,
     const devices::Machine& services, devices::BarAllocator& allocator,
-    std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost) {
+    std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost,
+    const std::function<void(StopReason)>& stop) {
   PciDevice device(config, slot, std::move(attached.client));
-  auto options = options_of(config, slot);
+  auto options = options_of(config, slot, stop);
   options.on_lost = [&config, tell = std::move(lost)](const vfio_user::Error& error) {
     tell(config, error);
   };
@@ -107,7 +111,13 @@ std::vector<PlacedBar> PciDevice::bars() const {
 }
 
 std::string PciDevice::statistics() const {
-  return device_lines(config_->name, client_->counters(), function_->counters());
+  const devices::VfioFunctionCounters counters = function_->counters();
+  std::string text = device_lines(config_->name, client_->counters(), counters);
+  if (counters.device_errors + counters.removal_requests != 0) {
+    text += fmt::format("device '{}': its server signalled {} errors and {} removal requests\n",
+                        config_->name, counters.device_errors, counters.removal_requests);
+  }
+  return text;
 }
 
 }  // namespace outboard::vmm

@@ -67,8 +67,8 @@ VcpuExit Vcpu::run() {
     case EAGAIN:  // an application processor that has not been started yet
       return InterruptedExit{};
     case EFAULT:
-      return FailureExit{
-          "KVM_RUN failed: the host pages behind a guest address are gone (Bad address)"};
+    case EHWPOISON:
+      return PagesGoneExit{};
     default:
       return FailureExit{fmt::format("KVM_RUN failed: {}", std::strerror(errno))};
   }

@@ -53,8 +53,12 @@ struct FailureExit {
   std::string what;  // one line, with KVM's own numbers
 };
 
-using VcpuExit =
-    std::variant<PioExit, MmioExit, InterruptedExit, ShutdownExit, SystemEventExit, FailureExit>;
+// The guest reached host pages that are gone: of a file that a server has shortened (see
+// devices/page_guard.h), or memory that the host has lost.
+struct PagesGoneExit {};
+
+using VcpuExit = std::variant<PioExit, MmioExit, InterruptedExit, ShutdownExit, SystemEventExit,
+                              PagesGoneExit, FailureExit>;
 
 class Vcpu {
  public:

@@ -10,6 +10,8 @@
 #include <fmt/core.h>
 #include <sched.h>
 
+#include "devices/page_guard.h"
+
 namespace outboard::vmm {
 namespace {
 
@@ -190,6 +192,13 @@ void VcpuSet::handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& 
     note_unhandled(seat, reader, "port", pio->port, pio->write);
   } else if (std::holds_alternative<InterruptedExit>(exit)) {
     count(seat.interrupted);
+  } else if (std::holds_alternative<PagesGoneExit>(exit)) {
+    count(seat.other);
+    // Pages of a server are replaced, and its device will be declared dead; the guest goes on.
+    const std::uint64_t repairs = devices::repair_pages();
+    if (repairs != std::exchange(seat.repairs, repairs)) return;
+    report({VcpuEvent::Kind::failure, vcpu.index(),
+            "KVM_RUN failed: the host pages behind a guest address are gone (Bad address)"});
   } else if (const auto* failed = std::get_if<FailureExit>(&exit)) {
     count(seat.other);
     report({VcpuEvent::Kind::failure, vcpu.index(), failed->what});

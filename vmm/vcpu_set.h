@@ -98,6 +98,7 @@ class VcpuSet {
   struct Seat {  // one thread's own
     std::jthread thread;
     State state = State::parked;  // under mutex_
+    std::uint64_t repairs = 0;    // its own thread: what repair_pages() said last
     std::atomic<std::uint64_t> pio{0}, mmio{0}, interrupted{0}, other{0}, unhandled{0};
   };
 

@@ -72,6 +72,8 @@ map = { bar0 = false }
 vendor_id = 0x1b36
 class_code = 0x010802
 on_disconnect = "detach"
+on_error = "stop"
+on_request = "stop"
 [[device]]
 server = ["outboard-nvme", "--memory", "64M"]
 affinity = [1]
@@ -102,6 +104,10 @@ affinity = [1]
   CHECK(disk.vendor_id == 0x1b36);
   CHECK(disk.class_code == 0x010802);
   CHECK(disk.on_disconnect == OnDisconnect::detach);
+  CHECK(disk.on_error == OnSignal::stop);
+  CHECK(disk.on_request == OnSignal::stop);
+  CHECK(config->devices[1].on_error == OnSignal::log);
+  CHECK(config->devices[1].on_request == OnSignal::log);
   CHECK(config->devices[1].name == "device1");
   CHECK(config->devices[1].server == std::vector<std::string>{"outboard-nvme", "--memory", "64M"});
   CHECK(config->devices[1].server_affinity == std::vector<int>{1});
