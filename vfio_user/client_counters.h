@@ -12,7 +12,8 @@ namespace outboard::vfio_user {
 
 // A snapshot: the figures of one moment need not fit each other exactly.
 struct ClientCounters {
-  std::array<std::uint64_t, wire::kCommandLimit> sent{};  // requests by command number
+  // Requests by command number. A posted write is in `posted` alone; a REGION_WRITE_MULTI is here.
+  std::array<std::uint64_t, wire::kCommandLimit> sent{};
   // Requests of the server by command number, of both sockets; those of no known number in [0].
   std::array<std::uint64_t, wire::kCommandLimit> received{};
   std::uint64_t bytes_sent = 0;      // main socket

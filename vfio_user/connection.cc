@@ -428,6 +428,8 @@ ClientCounters Connection::counters() const {
   std::transform(counters_.received.begin(), counters_.received.end(), snapshot.received.begin(),
                  load);
   snapshot.bytes_sent = sender_.bytes_sent();
+  snapshot.sent[static_cast<std::size_t>(wire::Command::region_write_multi)] =
+      sender_.multi_messages();
   snapshot.bytes_received = load(counters_.bytes_received);
   snapshot.round_trips = load(counters_.round_trips);
   snapshot.posted = load(counters_.posted);

@@ -357,6 +357,7 @@ TEST_CASE(
     CHECK(stalled.offsets() == wanted);
     const auto multi = stalled.server->log_of(Command::region_write_multi);
     CHECK(multi.empty() == !offered);
+    CHECK(stalled.client->counters().sent[15] == multi.size());
     for (const Logged& entry : multi) {
       CHECK(entry.payload.size() <= 2000);
       CHECK((entry.header.flags & wire::kNoReply) != 0);
