@@ -196,7 +196,7 @@ TEST_CASE(
 TEST_CASE("C9 a capability of the wrong JSON type is refused") {
   const Steady steady;
   for (const std::string key : {"max_msg_fds", "max_data_xfer_size", "max_dma_maps", "pgsizes"}) {
-    for (const std::string value : {"\"8\"", "-1", "1.5", "1e300", "[]", "{}", "true"}) {
+    for (const std::string value : {"\"8\"", "-1", "1.5", "1e300", "[]", "{}", "true", "null"}) {
       CAPTURE(key);
       CAPTURE(value);
       CHECK_FALSE(Handshake(capabilities("\"" + key + "\":" + value)).client);

@@ -91,9 +91,10 @@ TEST_CASE("C17 two replies, and a reply and a request, in one segment are all ta
 }
 
 TEST_CASE(
-    "C18 a header that says 0, 15, 2^32-1 or more than any message has kills the device at once") {
+    "C18 a header that says 0, 15, 16, 2^32-1 or more than any message has kills the device at "
+    "once") {
   const Steady steady;
-  for (const std::uint32_t size : {0u, 15u, 0xffffffffu, 64u << 20}) {
+  for (const std::uint32_t size : {0u, 15u, 16u, 0xffffffffu, 64u << 20}) {
     CAPTURE(size);
     ScriptedServer server(with(Command::region_read, [size](Peer& peer, Incoming& m) {
       peer.send(bytes_of(wire::Header{m.header.id, m.header.command, size, wire::kTypeReply, 0}));

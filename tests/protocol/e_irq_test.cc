@@ -2,6 +2,7 @@
 #include <set>
 #include <string>
 
+#include <fcntl.h>
 #include <sys/eventfd.h>
 
 #include "tests/protocol/check.h"
@@ -241,7 +242,22 @@ TEST_CASE(
     const bool signalled = ::eventfd_read(fds[i], &value) == 0;
     CHECK(signalled == (i >= 2 && i < 5));
   }
-  CHECK(::eventfd_write(fds[2], 0xfffffffffffffffe) == 0);  // as a hostile server might
+  // As a hostile server might: fills the counter, by a duplicate too, and closes what it was given.
+  CHECK(::eventfd_write(armed[2].get(), 0xfffffffffffffffe) == 0);
+  const UniqueFd duplicate(::fcntl(armed[3].get(), F_DUPFD_CLOEXEC, 0));
+  CHECK(::eventfd_write(duplicate.get(), 0xfffffffffffffffe) == 0);
+  CHECK(::eventfd_write(duplicate.get(), 1) != 0);  // full
+  CHECK(client->trigger_irqs(wire::kIrqMsix, 2, 3));
+  armed.clear();
+  for (const std::size_t i : {2u, 3u, 4u}) {
+    eventfd_t value = 0;
+    CHECK(::eventfd_read(fds[i], &value) == 0);
+    CHECK(value == (i == 4 ? 1 : 0xfffffffffffffffe));
+  }
+  CHECK(client->arm_irqs(wire::kIrqMsix, 0, fds));
+  CHECK(client->trigger_irqs(wire::kIrqMsix, 2, 1));
+  eventfd_t value = 0;
+  CHECK(::eventfd_read(fds[2], &value) == 0);
   CHECK(client->alive());
   CHECK(client->disable_irqs(wire::kIrqMsix));
 }

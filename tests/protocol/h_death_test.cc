@@ -269,7 +269,7 @@ TEST_CASE(
   const auto begin = Clock::now();
   server.stop();
   for (auto& vcpu : vcpus) vcpu.join();
-  CHECK(Clock::now() - begin < 1s);  // 100 ms on an idle machine; the deadline is a minute
+  CHECK(Clock::now() - begin < 10s);  // see below; the deadline is a minute
   CHECK(released == 8);
   CHECK(client->region_write(0, 0, Bytes(4), vfio_user::Write::may_post).error().kind ==
         Kind::closed);
@@ -277,6 +277,26 @@ TEST_CASE(
   CHECK_FALSE(client->disable_irqs(wire::kIrqMsix));
   CHECK_FALSE(client->dma_map({0, 4096, -1, 0, true, true, {}}));
   CHECK_FALSE(client->region_io_fds(0));
+}
+
+TEST_CASE("C96 from EOF until the last of 8 waiters is back it takes less than 100 ms") {
+  const Steady steady;
+  // The best of some, since the host may be busy with something else for that long.
+  auto best = Clock::duration::max();
+  for (int tries = 0; tries < 20 && best >= 100ms; ++tries) {
+    Script script;
+    script.on[Command::region_read] = [](Peer&, Incoming&) {};
+    ScriptedServer server(script);
+    auto client = attached(server, quick_options(60s));
+    std::vector<std::thread> vcpus;
+    for (int i = 0; i < 8; ++i) vcpus.emplace_back([&] { CHECK_FALSE(read4(*client)); });
+    REQUIRE(server.wait_for(Command::region_read, 9));
+    const auto begin = Clock::now();
+    server.peer().shut_down(SHUT_RDWR);
+    for (auto& vcpu : vcpus) vcpu.join();
+    best = std::min(best, Clock::duration(Clock::now() - begin));
+  }
+  CHECK(best < 100ms);
 }
 
 TEST_CASE("C96 close() from another thread releases all waiters") {

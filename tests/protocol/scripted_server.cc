@@ -61,10 +61,14 @@ Result<std::unique_ptr<Client>> ScriptedServer::connect(ClientOptions options) {
 void ScriptedServer::run() {
   bool io_fds_asked = false;
   while (auto message = peer_.next(60s)) {
-    {
+    if (script_.keep_log) {
       const std::lock_guard lock(mutex_);
       log_.push_back({message->header, message->payload, message->fds.size(), message->stray_fds,
                       message->whole});
+    }
+    if (message->is_reply() && script_.on_reply) {
+      script_.on_reply(peer_, *message);
+      continue;
     }
     const auto handler = script_.on.find(message->command());
     const bool config_read = message->command() == Command::region_read &&
@@ -155,6 +159,7 @@ void ScriptedServer::write(const wire::RegionAccess& access, std::span<const std
   Bytes& memory = memory_[access.region];
   if (access.offset + data.size() > memory.size()) return;
   std::copy(data.begin(), data.end(), memory.begin() + static_cast<std::ptrdiff_t>(access.offset));
+  if (script_.on_write) script_.on_write(access, data);
 }
 
 void ScriptedServer::answer_version(Peer& peer, const Incoming& message) {

@@ -51,6 +51,10 @@ struct Script {
   std::array<ScriptedRegion, 9> regions;
   std::array<ScriptedIrq, 5> irqs;
   std::map<Command, Handler> on;  // instead of what it would do
+  Handler on_reply;               // with each reply of the client; it drops them otherwise
+  // After each single write to a region, also of a WRITE_MULTI, that behave() has done.
+  std::function<void(const wire::RegionAccess&, std::span<const std::byte>)> on_write;
+  bool keep_log = true;
   // REGION_READ of the configuration space, as attach() sends it, goes to the handler too.
   bool handle_config_reads = false;
   // The first DEVICE_GET_REGION_IO_FDS, as attach() sends it, goes to the handler too; else nothing

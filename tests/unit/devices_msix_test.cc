@@ -137,6 +137,98 @@ TEST_CASE("C69 the function mask keeps every vector pending") {
   CHECK(bench.router.routing_calls == 1);
 }
 
+namespace {
+
+// A server that keeps every eventfd it was ever given, and goes on signalling it.
+class HoardingIrqs final : public DeviceIrqs {
+ public:
+  Result<void> arm(std::uint32_t, std::uint32_t start, std::span<const int> eventfds) override {
+    for (std::size_t i = 0; i < eventfds.size(); ++i) {
+      if (eventfds[i] >= 0)
+        hoard.emplace_back(start + i, outboard::vfio_user::UniqueFd(::dup(eventfds[i])));
+    }
+    return {};
+  }
+  Result<void> disable(std::uint32_t) override { return {}; }
+  Result<void> mask(std::uint32_t, std::uint32_t, std::uint32_t) override { return {}; }
+  Result<void> unmask(std::uint32_t, std::uint32_t, std::uint32_t) override { return {}; }
+  void signal_all(std::uint64_t value = 1) const {
+    for (const auto& [vector, fd] : hoard) (void)!::write(fd.get(), &value, sizeof value);
+  }
+  std::vector<std::pair<std::size_t, outboard::vfio_user::UniqueFd>> hoard;
+};
+
+}  // namespace
+
+TEST_CASE(
+    "C68 an eventfd that was taken from the server reaches the guest no more, whoever signals it") {
+  HoardingIrqs irqs;
+  FakeMsiRouter router;
+  Msix msix({.vectors = 4}, false, irqs, router);
+  const auto program = [&](std::uint32_t vector, std::uint32_t data, bool masked) {
+    const std::uint32_t words[] = {static_cast<std::uint32_t>(kLapic), 0, data, masked ? 1U : 0U};
+    for (std::uint64_t i = 0; i < 4; ++i) {
+      std::byte bytes[4];
+      store_le(bytes, words[i]);
+      CHECK(msix.write_table(vector * 16 + i * 4, bytes));
+    }
+  };
+  CHECK(msix.set_control(true, true));
+  program(0, 0x4000, false);
+  program(1, 0x4001, false);
+  CHECK(msix.set_control(true, false));
+  irqs.signal_all();
+  CHECK(router.deliver().size() == 2);
+
+  // One vector masked: its old eventfd makes it pending, no more.
+  program(1, 0x4001, true);
+  irqs.signal_all();
+  CHECK(router.deliver() == std::vector<MsiMessage>{{kLapic, 0x4000}});
+
+  // All disabled, while signals are still on their way: none arrives, now or after the next start.
+  CHECK(msix.set_control(false, false));
+  irqs.signal_all();
+  CHECK(router.deliver().empty());
+  const std::size_t old = irqs.hoard.size();
+  program(1, 0x5001, false);
+  CHECK(msix.set_control(true, false));
+  CHECK(irqs.hoard.size() > old);
+  CHECK(router.deliver().empty());
+  for (std::size_t i = 0; i < old; ++i) {
+    const std::uint64_t one = 1;
+    (void)!::write(irqs.hoard[i].second.get(), &one, sizeof one);
+  }
+  CHECK(router.deliver().empty());
+  irqs.signal_all();  // the new ones
+  CHECK(router.deliver().size() == 2);
+}
+
+TEST_CASE(
+    "C71 C70 an eventfd at its maximum is one pending bit and one interrupt, like any other") {
+  HoardingIrqs irqs;
+  FakeMsiRouter router;
+  Msix msix({.vectors = 1}, false, irqs, router);
+  const auto put = [&](std::uint64_t at, std::uint32_t value) {
+    std::byte bytes[4];
+    store_le(bytes, value);
+    CHECK(msix.write_table(at, bytes));
+  };
+  CHECK(msix.set_control(true, false));
+  put(0, static_cast<std::uint32_t>(kLapic));
+  put(8, 0x4000);
+  irqs.signal_all(0xfffffffffffffffe);
+  irqs.signal_all();  // refused: it is full
+  std::byte pending[8];
+  msix.read_pba(0, pending);
+  CHECK(load_le(pending) == 1);
+  irqs.hoard.clear();  // the server closes its own
+  put(12, 0);
+  CHECK(router.deliver() == std::vector<MsiMessage>{{kLapic, 0x4000}});
+  CHECK(router.deliver().empty());
+  msix.read_pba(0, pending);
+  CHECK(load_le(pending) == 0);
+}
+
 TEST_CASE("disabling MSI-X tells the server once and gives everything back; the table stays") {
   Bench bench(16);
   CHECK(bench.msix.set_control(true, true));

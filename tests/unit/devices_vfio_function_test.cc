@@ -83,6 +83,42 @@ TEST_CASE("C53 BAR accesses reach the server unsplit at their own width, and not
   CHECK(counters.bar_writes == 5);
 }
 
+TEST_CASE(
+    "C54 an access across the edge of shared pages is one message, whole, and overruns nothing") {
+  Attached guest;
+  guest.attach();
+  guest.cfg(kCommand, 2, 2);
+  guest.messages();
+  const std::uint64_t base = guest.bar(0);
+  const auto slot = guest.pages.slots().at(0);
+  CHECK(slot.at == base + 0x1000);
+  guest.bus.write(base + 0xffc, 8, 0x1122334455667788);
+  guest.bus.read(base + 0xffc, 8);
+  guest.bus.read(base + 0xfff, 2);
+  CHECK(guest.messages() == Messages{"w0 ffc/8=1122334455667788", "r0 ffc/8", "r0 fff/2"});
+  CHECK(guest.bus.read(base + 0x1ffc, 8) == ~0ULL);  // half in the MSI-X table
+  guest.bus.write(base + 0x1ffc, 8, 1);
+  CHECK(guest.messages().empty());
+  CHECK(std::ranges::all_of(slot.host, [](std::byte byte) { return byte == std::byte{0}; }));
+}
+
+TEST_CASE(
+    "trap: unmask on every INTx access: only an EOI sends one, no access and no trigger does") {
+  Attached guest;
+  guest.attach();
+  guest.cfg(kCommand, 2, 2);
+  guest.messages();
+  CHECK(guest.server->trigger(0, 0) == 0);
+  CHECK(guest.intx.take_trigger());
+  for (int i = 0; i < 20; ++i) {
+    guest.bus.write(guest.bar(0) + 8, 4, 1);
+    guest.bus.read(guest.bar(0) + 8, 4);
+    guest.cfg(pci::kStatus, 2);
+  }
+  for (const std::string& message : guest.messages()) CHECK(message.find("unmask") != 0);
+  CHECK(guest.function->counters().intx_unmasks == 0);
+}
+
 TEST_CASE("C54 beyond the region, across the MSI-X table's edge: all ones and no message") {
   Attached guest;
   guest.attach();
@@ -112,7 +148,8 @@ TEST_CASE("a region without READ or WRITE: all ones, dropped, no message") {
 }
 
 TEST_CASE(
-    "decision 4: shared pages become slots while memory decoding is on, without the MSI-X pages") {
+    "trap: mapping the MSI-X page: shared pages become slots while memory decoding is on, those of "
+    "the MSI-X table and PBA never") {
   Attached guest;
   guest.attach();
   CHECK(guest.pages.slots().empty());
@@ -410,7 +447,7 @@ TEST_CASE("C74 C96 the server dies: interrupts taken down, watches gone, all one
   CHECK(guest.cfg(0, 2) == 0xffff);
 }
 
-TEST_CASE("C73 REQ and ERR of the server reach the machine's handlers") {
+TEST_CASE("C73 REQ and ERR of the server are counted, logged a few times, and reach the machine") {
   Attached guest;
   int removals = 0;
   int errors = 0;
@@ -424,6 +461,39 @@ TEST_CASE("C73 REQ and ERR of the server reach the machine's handlers") {
   CHECK(guest.server->trigger(3, 0) == 0);
   guest.loop.run(1000);
   CHECK(errors == 1);
+  CHECK(guest.function->counters().removal_requests == 1);
+  CHECK(guest.function->counters().device_errors == 1);
+  CHECK(guest.log.count("asks for its removal") == 1);
+  CHECK(guest.log.count("reports an unrecoverable error") == 1);
+
+  // Twice before anybody looks: two signals, one call.
+  CHECK(guest.server->trigger(3, 0) == 0);
+  CHECK(guest.server->trigger(3, 0) == 0);
+  guest.loop.run(1000);
+  CHECK(guest.function->counters().device_errors == 3);
+  CHECK(errors == 2);
+}
+
+TEST_CASE(
+    "C70 C73 a server that signals ERR and REQ without an end: the loop goes on, the log is "
+    "short") {
+  Attached guest;
+  int called = 0;
+  guest.options.on_removal_request = [&] { ++called; };
+  guest.options.on_device_error = [&] { ++called; };
+  guest.attach();
+  for (int i = 0; i < 200; ++i) {
+    CHECK(guest.server->trigger(3, 0) == 0);
+    CHECK(guest.server->trigger(4, 0) == 0);
+    guest.loop.run(1000);
+  }
+  for (int i = 0; i < 3; ++i) guest.loop.run();
+  const auto counters = guest.function->counters();
+  CHECK(counters.device_errors == 200);
+  CHECK(counters.removal_requests == 200);
+  CHECK(called >= 200);
+  CHECK(guest.log.count("its server") <= 10);  // 5 in 10 s
+  CHECK(counters.lines_suppressed > 100);
 }
 
 TEST_CASE("C50 a BAR moves while other vCPUs use it: every access lands or reads all ones") {
