@@ -40,10 +40,15 @@ unsigned long memory_exits(const GuestRun& run) {
 
 }  // namespace
 
-TEST_CASE("PCI: config space by ECAM and by CF8/CFC, BAR sizing, accesses of every width, DMA") {
-  for (const bool mapped : {false, true}) {
+TEST_CASE(
+    "C53 C54 config space by ECAM and by CF8/CFC, BAR sizing, accesses of every width and across "
+    "the edges of mapped pages, DMA") {
+  for (const PeerOptions& options : {PeerOptions{}, PeerOptions{.mapped_bar2 = true},
+                                     PeerOptions{.mapped_bar2 = true, .one_page_only = true}}) {
+    const bool mapped = options.mapped_bar2;
     CAPTURE(mapped);
-    Peer peer({.mapped_bar2 = mapped});
+    CAPTURE(options.one_page_only);
+    Peer peer(options);
     GuestRun run;
     run_guest(config_with("pci", peer), run);
     check_passed(run);
@@ -62,7 +67,23 @@ TEST_CASE("C62 a store to an ioeventfd causes no exit to user space and no messa
   CHECK_MESSAGE(memory_exits(run) < 100, run.statistics);
 }
 
-TEST_CASE("BARs move, and decoding is toggled, under another vCPU's accesses") {
+TEST_CASE("C75 the windows that a device gets are the guest's memory, all of it and nothing else") {
+  for (const std::uint64_t size : {128 * vmm::kMiB, 4 * vmm::kGiB}) {
+    CAPTURE(size);
+    Peer peer;
+    GuestRun run;
+    auto config = config_with("pci", peer);  // in which the device reads and writes memory
+    config.memory = size;
+    run_guest(config, run);
+    check_passed(run);
+    const std::uint64_t below = std::min(size, std::uint64_t{0xc0000000});
+    std::vector<Peer::Window> wanted = {{0, below, true}};
+    if (size > below) wanted.push_back({4 * vmm::kGiB, size - below, true});
+    CHECK(peer.windows() == wanted);
+  }
+}
+
+TEST_CASE("C50 BARs move, and decoding is toggled, under another vCPU's accesses") {
   for (const bool mapped : {false, true}) {
     CAPTURE(mapped);
     Peer peer({.mapped_bar2 = mapped});
@@ -72,7 +93,7 @@ TEST_CASE("BARs move, and decoding is toggled, under another vCPU's accesses") {
   }
 }
 
-TEST_CASE("MSI-X: vectors arrive through irqfd; masked ones stay pending and come once") {
+TEST_CASE("C69 MSI-X: vectors arrive through irqfd; masked ones stay pending and come once") {
   Peer peer;
   GuestRun run;
   run_guest(config_with("msix", peer), run);
@@ -87,7 +108,8 @@ TEST_CASE("INTx: level-triggered, brought again by each EOI while held, unmasked
 }
 
 TEST_CASE(
-    "reboot with a device: same connection, one DEVICE_RESET each, BARs and MSI-X as at first") {
+    "C98 reboot with a device: same connection, one DEVICE_RESET each, BARs and MSI-X as at "
+    "first") {
   for (const bool mapped : {false, true}) {
     CAPTURE(mapped);
     Peer peer({.mapped_bar2 = mapped});

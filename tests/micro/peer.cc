@@ -47,7 +47,7 @@ int copy_in(std::span<std::byte> to, std::uint64_t offset, std::span<const std::
 
 }  // namespace
 
-Peer::Peer(PeerOptions options) : options_(options) {
+Peer::Peer(PeerOptions options) : options_(options), scratch_(options.scratch) {
   char folder[] = "/tmp/outboard-micro-XXXXXX";
   if (::mkdtemp(folder) == nullptr) throw std::runtime_error("mkdtemp");
   directory_ = folder;
@@ -68,11 +68,14 @@ Peer::Peer(PeerOptions options) : options_(options) {
     bar2_ = {static_cast<std::byte*>(at), plain_.size()};
     shape_.regions[2].flags |= kRegionMappable;
     shape_.regions[2].fd = memory_.get();
+    if (options_.one_page_only) shape_.regions[2].areas = {{kPage, kPage}};
   }
   if (options_.ioeventfd) bell_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   using namespace vfio_user::wire;
   shape_.irqs[kIntx] = {kIrqEventfd | kIrqMaskable | kIrqAutomasked, 1};
   shape_.irqs[kMsix] = {kIrqEventfd | kIrqNoResize, kVectors};
+  shape_.irqs[kIrqErr] = {kIrqEventfd | kIrqNoResize, 1};
+  shape_.irqs[kIrqReq] = {kIrqEventfd | kIrqNoResize, 1};
   make_config();
 
   auto server = vfio_user::Server::listen(socket_, *this);
@@ -127,6 +130,7 @@ int Peer::region_read(std::uint32_t region, std::uint64_t offset, std::span<std:
       return 0;
     }
     case 2:
+      if (shortened_) return EIO;
       return copy_out(bar2_.empty() ? std::span<const std::byte>(plain_) : bar2_, offset, data);
     case 4:
       return copy_out(ports_, offset, data);
@@ -145,6 +149,7 @@ int Peer::region_write(std::uint32_t region, std::uint64_t offset,
       write_register(offset, value_of(data));
       return 0;
     case 2:
+      if (shortened_) return EIO;
       return copy_in(bar2_.empty() ? std::span<std::byte>(plain_) : bar2_, offset, data);
     case 4:
       return copy_in(ports_, offset, data);
@@ -174,6 +179,12 @@ std::uint64_t Peer::read_register(std::uint64_t offset) {
     }
     case 0x48:
       return writes_;
+    case 0x58:
+      ++hangs_;
+      wait_until_stopped(std::chrono::minutes(5));
+      return 0;
+    case 0x68:
+      return fetched_;
     default:
       return 0;
   }
@@ -196,8 +207,18 @@ void Peer::write_register(std::uint64_t offset, std::uint64_t value) {
       server_->dma_write(value, std::as_bytes(std::span(&mark, 1)));
       break;
     }
+    case 0x38:
+      server_->trigger(static_cast<std::uint32_t>(value), 0);
+      break;
     case 0x50:
       bell_offered_ = value != 0;
+      break;
+    case 0x60:
+      for (std::uint64_t i = 0; i < value; ++i) server_->trigger(kMsix, 1);
+      break;
+    case 0x68:
+      fetched_ = 0;
+      server_->dma_read(value, std::as_writable_bytes(std::span(&fetched_, 1)));
       break;
     default:
       break;
@@ -222,7 +243,30 @@ void Peer::signal_intx() {
   intx_signalled_ = server_->trigger(kIntx, 0) == 0;
 }
 
+void Peer::wait_until_stopped(std::chrono::milliseconds at_most) const {
+  pollfd stop{stop_.get(), POLLIN, 0};
+  ::poll(&stop, 1, static_cast<int>(at_most.count()));
+}
+
+void Peer::dma_mapped(const vfio_user::ServerWindow& window) {
+  const std::lock_guard lock(mutex_);
+  windows_.push_back({window.address, window.size, !window.host.empty()});
+}
+
+std::vector<Peer::Window> Peer::windows() const {
+  const std::lock_guard lock(mutex_);
+  return windows_;
+}
+
+void Peer::shorten_bar2(std::uint64_t size) {
+  shortened_ = true;
+  if (::ftruncate(memory_.get(), static_cast<off_t>(size)) != 0) {
+    throw std::runtime_error("ftruncate");
+  }
+}
+
 void Peer::reset() {
+  if (options_.reset_takes.count() != 0) wait_until_stopped(options_.reset_takes);
   ++resets_;
   scratch_ = 0;
   intx_ = false;

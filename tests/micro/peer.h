@@ -5,13 +5,16 @@
 //   BAR1  32-bit memory, 4 KiB: MSI-X table at 0, PBA at 0x800
 //   BAR2  64-bit prefetchable memory, 64 KiB: plain bytes, trapped or mapped (see PeerOptions)
 //   BAR4  I/O ports, 32 of them: plain bytes
-//   INTA, 4 MSI-X vectors, DEVICE_RESET
+//   INTA, 4 MSI-X vectors, ERR, REQ, DEVICE_RESET
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,12 +25,23 @@
 namespace outboard::micro {
 
 struct PeerOptions {
-  bool mapped_bar2 = false;  // BAR2 is a memfd that the client maps
-  bool ioeventfd = false;    // stores of 4 bytes at BAR0+0x40 signal an eventfd, until a reset
+  bool mapped_bar2 = false;    // BAR2 is a memfd that the client maps
+  bool one_page_only = false;  // of it, only the second page: [0x1000, 0x2000)
+  bool ioeventfd = false;      // stores of 4 bytes at BAR0+0x40 signal an eventfd, until a reset
+  // How long the device sits in DEVICE_RESET; it is waited for by ~Peer too, which ends it.
+  std::chrono::milliseconds reset_takes{0};
+  std::uint64_t scratch = 0;  // what register 0x08 holds at first
 };
 
 class Peer final : private vfio_user::DeviceModel {
  public:
+  struct Window {
+    std::uint64_t address = 0;
+    std::uint64_t size = 0;
+    bool mapped = false;  // it came with a file, and the device sees its bytes
+    bool operator==(const Window&) const = default;
+  };
+
   explicit Peer(PeerOptions options = {});
   ~Peer() override;
 
@@ -41,6 +55,13 @@ class Peer final : private vfio_user::DeviceModel {
   [[nodiscard]] std::uint32_t unmasks() const { return unmasks_.load(); }
   // BAR2's memory, when it is mapped.
   [[nodiscard]] std::span<std::byte> bar2() const { return bar2_; }
+  // Cuts BAR2's file down to `size` bytes, under everybody who has mapped it; accesses to BAR2 that
+  // reach the device are errors from then on.
+  void shorten_bar2(std::uint64_t size);
+  // The windows of guest memory as the client sent them, in order. Any thread.
+  [[nodiscard]] std::vector<Window> windows() const;
+  // Accesses in which the device hangs (register 0x40). Any thread.
+  [[nodiscard]] std::uint32_t hangs() const { return hangs_.load(); }
 
  private:
   const vfio_user::DeviceShape& shape() const override { return shape_; }
@@ -51,7 +72,9 @@ class Peer final : private vfio_user::DeviceModel {
   std::vector<vfio_user::ServerIoFd> io_fds(std::uint32_t region) override;
   void connected() override { ++connections_; }
   void irq_unmasked(std::uint32_t index, std::uint32_t start, std::uint32_t count) override;
+  void dma_mapped(const vfio_user::ServerWindow& window) override;
 
+  void wait_until_stopped(std::chrono::milliseconds at_most) const;
   void make_config();
   void signal_intx();
   void write_register(std::uint64_t offset, std::uint64_t value);
@@ -75,12 +98,17 @@ class Peer final : private vfio_user::DeviceModel {
   vfio_user::UniqueFd bell_;  // an eventfd, when offered
   bool bell_offered_ = true;
   std::uint64_t rings_ = 0;      // what it has counted
+  std::uint64_t fetched_ = 0;    // by DMA
   bool intx_ = false;            // the device holds INTA
   bool intx_signalled_ = false;  // the client was told, and has not asked again
 
   std::atomic<std::uint32_t> resets_{0};
   std::atomic<std::uint32_t> connections_{0};
   std::atomic<std::uint32_t> unmasks_{0};
+  mutable std::atomic<std::uint32_t> hangs_{0};
+  std::atomic<bool> shortened_{false};
+  mutable std::mutex mutex_;
+  std::vector<Window> windows_;  // under mutex_
   std::unique_ptr<vfio_user::Server> server_;
   std::thread thread_;
 };

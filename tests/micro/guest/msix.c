@@ -10,7 +10,8 @@ static uint64_t bar0, table;
     end_of_interrupt();         \
   }
 HANDLER(0)
-HANDLER(1) HANDLER(2) HANDLER(3)
+HANDLER(1)
+HANDLER(2) HANDLER(3)
 
     static void wait_for(uint32_t n, uint32_t count, const char* what) {
   for (int i = 0; i < 3000000 && counts[n] < count; ++i) {

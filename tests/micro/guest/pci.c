@@ -62,11 +62,24 @@ int guest_main(void* start_info) {
   peer_command(6);
   check_equal(inb(port + 9), 0xff, "I/O decoding off");
 
-  // The device writes to guest memory.
+  // Across the edges of BAR2's second page, which may be the only one that is mapped.
+  for (uint64_t edge = 0x1000; edge <= 0x2000; edge += 0x1000) {
+    write64(bar2 + edge - 4, 0xa1b2c3d4e5f60718);
+    check_equal(read64(bar2 + edge - 4), 0xa1b2c3d4e5f60718, "across a page's edge");
+    check_equal(read32(bar2 + edge - 4), 0xe5f60718, "before the edge");
+    check_equal(read32(bar2 + edge), 0xa1b2c3d4, "behind the edge");
+    check_equal(read64(bar2 + edge - 12), 0, "nothing else was written");
+    check_equal(read64(bar2 + edge + 4), 0, "nothing else was written");
+  }
+
+  // The device reads and writes guest memory.
   static volatile uint64_t target;
   write64(bar0 + kPeerDma, (uint64_t)&target);
   check_equal(read32(bar0 + kPeerId), 0xc0ffee01, "after DMA");
   check_equal(target >> 32, 0xd0d0d0d0, "DMA");
+  target = 0x0f1e2d3c4b5a6978;
+  write64(bar0 + kPeerFetch, (uint64_t)&target);
+  check_equal(read64(bar0 + kPeerFetch), 0x0f1e2d3c4b5a6978, "DMA read");
 
   peer_command(0);
   check_equal(read32(bar0), 0xffffffff, "BAR0 after decoding");
