@@ -43,6 +43,7 @@ class FunctionInterrupts final {
 
   // Present when the function has MSI-X.
   Msix* msix() { return msix_.get(); }
+  bool msix_enabled() const { return mode_ == Mode::msix; }
   void write_table(std::uint64_t offset, std::span<const std::byte> data);
   std::uint64_t intx_unmasks() const { return intx_ ? intx_->unmasks() : 0; }
 

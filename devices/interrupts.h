@@ -35,6 +35,10 @@ class MsiRouter {
   // From now on a signal of the eventfd raises the GSI. A count the eventfd already holds raises it
   // once. The caller keeps ownership of the fd.
   virtual Result<void> connect(int eventfd, std::uint32_t gsi) = 0;
+  // The same, for a router that wants to know which vector of its function it is.
+  virtual Result<void> connect_vector(std::uint32_t /*vector*/, int eventfd, std::uint32_t gsi) {
+    return connect(eventfd, gsi);
+  }
   // The eventfd keeps its count from now on.
   virtual void disconnect(int eventfd, std::uint32_t gsi) = 0;
 };

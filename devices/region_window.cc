@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "devices/access_marks.h"
 #include "devices/page_guard.h"
 
 namespace outboard::devices {
@@ -24,7 +25,10 @@ void RegionWindow::read(std::uint64_t offset, std::span<std::byte> data) {
     look_at_pages(offset, data.size());
     count(counters_.bar_reads);
     const auto got = client_.region_read(shape_.region, offset, data);
-    if (got && *got == data.size()) return;
+    if (got && *got == data.size()) {
+      if (counters_.marks != nullptr) counters_.marks->read(shape_.region, offset, data);
+      return;
+    }
     count(counters_.access_errors);
     report("read", offset, data.size(),
            got ? vfio_user::Error{vfio_user::Error::Kind::server, 0, "short reply"} : got.error());
@@ -39,6 +43,7 @@ void RegionWindow::write(std::uint64_t offset, std::span<const std::byte> data) 
   if (target != Target::server || !shape_.writable || !client_.alive()) return;
   look_at_pages(offset, data.size());
   count(counters_.bar_writes);
+  if (counters_.marks != nullptr) counters_.marks->wrote(shape_.region, offset, data);
   const bool asks = events_ != nullptr && !events_->covers(offset, data.size());
   const auto done =
       asks ? write_and_ask(offset, data)

@@ -129,7 +129,7 @@ Result<void> VectorSet::connect_unmasked(std::uint32_t first, std::uint32_t end,
     if (!vector.eventfd || !vector.routed || vector.connected) continue;
     const VectorState state = wanted(i);
     if (!state.used || state.masked) continue;
-    Result<void> connected = router_.connect(vector.eventfd.get(), vector.gsi);
+    Result<void> connected = router_.connect_vector(i, vector.eventfd.get(), vector.gsi);
     vector.connected = connected.has_value();
     keep_first(outcome, std::move(connected));
   }

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "devices/access_counters.h"
+#include "devices/access_marks.h"
 #include "devices/client_adapters.h"
+#include "devices/completion_probe.h"
 #include "devices/config_policy.h"
 #include "devices/function_bars.h"
 #include "devices/function_interrupts.h"
@@ -25,6 +27,9 @@ namespace {
 
 using pci::command::kDecode;
 using pci::command::kForwarded;
+
+// Mass storage, non-volatile memory, NVM Express (PCI Code and ID Assignment 1.11 §1.2).
+constexpr std::uint32_t kNvmeClass = 0x010802;
 
 constexpr std::uint32_t all_ones(std::uint32_t size) {
   return size >= 4 ? 0xffffffff : (1U << (8 * size)) - 1;
@@ -67,6 +72,10 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
 
   std::uint16_t command() const;
   void settle();
+  void stamp(DeviceMark mark) {
+    if (options_.marks != nullptr) options_.marks->stamp(mark);
+  }
+  void stamp_state();
   void forward_power(std::uint32_t state);
   void forward_command();
   void function_level_reset();
@@ -89,12 +98,14 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
   // and with the loss of the device. Held while the server is asked for a config register or an
   // interrupt set-up, never during a BAR access. Taken before the locks inside machine_'s services.
   mutable std::mutex mutex_;
-  std::unique_ptr<VfioConfig> config_;  // under mutex_, as the next three
+  std::unique_ptr<VfioConfig> config_;      // under mutex_, as the next four
+  std::unique_ptr<CompletionProbe> probe_;  // none unless the function is an NVMe controller
   std::unique_ptr<FunctionInterrupts> interrupts_;
   std::unique_ptr<FunctionBars> bars_;
   std::vector<WatchId> watches_;
 
   // Set by build(), then read by any thread.
+  std::optional<AccessMarks> access_marks_;
   std::unique_ptr<MsixTableWindow> msix_table_;
   std::unique_ptr<PendingBitsWindow> pending_bits_;
   std::vector<vfio_user::UniqueFd> signals_;  // ERR and REQ; outlive their watches
@@ -129,9 +140,18 @@ Result<void> VfioFunction::Impl::build() {
   }
   config_ =
       std::make_unique<VfioConfig>(*plan, description_.config, remote_config_, counters_, log_);
+  const bool nvme = config_->peek(pci::kRevisionId, 4) >> 8 == kNvmeClass;
+  if (options_.marks != nullptr) {
+    access_marks_.emplace(*options_.marks, nvme);
+    counters_.marks = &*access_marks_;
+    if (nvme) {
+      probe_ = std::make_unique<CompletionProbe>(machine_.msi, machine_.loop, *options_.marks);
+    }
+  }
+  MsiRouter& msi = probe_ ? static_cast<MsiRouter&>(*probe_) : machine_.msi;
   interrupts_ = std::make_unique<FunctionInterrupts>(
       *plan, description_.irqs, options_.intx_gsi,
-      FunctionInterrupts::Services{irqs_, machine_.msi, machine_.intx, log_}, *config_);
+      FunctionInterrupts::Services{irqs_, msi, machine_.intx, log_}, *config_);
   open_bars(*plan);
   return {};
 }
@@ -241,6 +261,7 @@ Result<void> VfioFunction::Impl::place_bars(BarAllocator& allocator) {
 
 std::uint32_t VfioFunction::Impl::config_read(std::uint32_t reg, std::uint32_t size) {
   if (!client_.alive()) return all_ones(size);
+  stamp(DeviceMark::config_access);
   std::lock_guard lock(mutex_);
   if (BarRegisters::owns(reg)) return bars_->read(reg, size);
   interrupts_->refresh_pending(reg, size);
@@ -250,6 +271,7 @@ std::uint32_t VfioFunction::Impl::config_read(std::uint32_t reg, std::uint32_t s
 void VfioFunction::Impl::config_write(std::uint32_t reg, std::uint32_t size, std::uint32_t value) {
   std::lock_guard lock(mutex_);
   if (!client_.alive()) return;  // under the lock: after device_lost() nothing is opened again
+  stamp(DeviceMark::config_access);
   if (BarRegisters::owns(reg)) {
     bars_->write(reg, size, value);
     return bars_->move(command());
@@ -274,6 +296,12 @@ void VfioFunction::Impl::settle() {
   if (power_control_ != 0) forward_power(config_->peek(power_control_, 2));
   forward_command();
   bars_->move(command());
+  stamp_state();
+}
+
+void VfioFunction::Impl::stamp_state() {
+  if ((command() & pci::command::kMemory) != 0) stamp(DeviceMark::memory_decoding);
+  if (interrupts_->msix_enabled()) stamp(DeviceMark::msix_enabled);
 }
 
 void VfioFunction::Impl::forward_power(std::uint32_t state) {

@@ -20,6 +20,7 @@
 #include "devices/bar_allocator.h"
 #include "devices/bar_info.h"
 #include "devices/bus.h"
+#include "devices/device_marks.h"
 #include "devices/event_loop.h"
 #include "devices/id_overrides.h"
 #include "devices/interrupts.h"
@@ -51,6 +52,8 @@ struct VfioFunctionOptions {
   // By region index (0-5 BARs, 6 ROM): false keeps every access trapped.
   std::array<bool, 7> map_region{true, true, true, true, true, true, true};
   LogSink log;
+  // Stamped from the guest's first access on; outlives the function. None: nothing is stamped.
+  DeviceMarks* marks = nullptr;
   // Called once, on the event loop, when the server is gone or has taken back pages it shared; the
   // function has already taken down its interrupts, and answers accesses with all ones.
   std::function<void(const vfio_user::Error&)> on_lost;

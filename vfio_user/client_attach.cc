@@ -42,6 +42,7 @@ Result<DeviceDescription> Client::Impl::attach(std::span<const DmaWindow> window
   DeviceDescription device;
   auto info = map_and_get_info(windows, device.round_trips);
   if (!info) return tl::make_unexpected(std::move(info.error()));
+  device.mapped_at = std::chrono::steady_clock::now();
   device.resettable = (info->flags & wire::kDeviceResettable) != 0;
   if (auto asked = query(device, *info); !asked) {
     for (const DmaWindow& window : windows) {

@@ -5,6 +5,7 @@
 // afterwards.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -69,6 +70,8 @@ struct DeviceDescription {
   // Dependent round trips attach() needed (requests in flight together count as one); VERSION, made
   // by connect(), is one more and not in this figure.
   std::uint32_t round_trips = 0;
+  // When the last DMA window was mapped and DEVICE_GET_INFO answered.
+  std::chrono::steady_clock::time_point mapped_at{};
 };
 
 }  // namespace outboard::vfio_user

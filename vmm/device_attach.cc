@@ -12,13 +12,26 @@
 #include "vfio_user/socket_transport.h"
 
 namespace outboard::vmm {
+namespace {
 
-DeviceAttach::DeviceAttach(const std::vector<DeviceConfig>& devices, const GuestMemory& memory,
-                           AwaitSocket await_socket, EventLoop& loop)
+using devices::DeviceMark;
+
+// steady_clock is CLOCK_MONOTONIC.
+std::uint64_t nanoseconds(std::chrono::steady_clock::time_point time) {
+  const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch());
+  return static_cast<std::uint64_t>(since.count());
+}
+
+}  // namespace
+
+DeviceAttach::DeviceAttach(const std::vector<DeviceConfig>& devices,
+                           const std::vector<devices::DeviceMarks*>& marks,
+                           const GuestMemory& memory, AwaitSocket await_socket, EventLoop& loop)
     : devices_(devices), memory_(memory), await_socket_(std::move(await_socket)), loop_(loop) {
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     attempts_.push_back(std::make_unique<Attempt>());
     Attempt& attempt = *attempts_.back();
+    attempt.marks = marks[i];
     attempt.thread =
         std::thread([this, &config = devices_[i], &attempt] { attach(config, attempt); });
   }
@@ -67,6 +80,7 @@ vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Att
   auto socket =
       vfio_user::connect_unix(path, std::chrono::steady_clock::now() + config.timeouts.connect);
   if (!socket) return tl::unexpected(socket.error());
+  attempt.marks->stamp(DeviceMark::connected);
   {
     const std::lock_guard lock(mutex_);
     if (cancelled_) {
@@ -83,6 +97,7 @@ vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Att
       config.posted_writes ? vfio_user::Posting::automatic : vfio_user::Posting::off;
   auto client = vfio_user::Client::adopt(std::move(*transport), std::move(options));
   if (!client) return tl::unexpected(client.error());
+  attempt.marks->stamp(DeviceMark::negotiated);
   std::vector<vfio_user::DmaWindow> windows;
   for (const RamWindow& window : memory_.windows()) {
     vfio_user::DmaWindow dma;
@@ -95,6 +110,8 @@ vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Att
   }
   auto description = (*client)->attach(windows);
   if (!description) return tl::unexpected(description.error());
+  attempt.marks->stamp(DeviceMark::described);
+  attempt.marks->stamp_at(DeviceMark::mapped, nanoseconds(description->mapped_at));
   const std::lock_guard lock(mutex_);
   attempt.device = {std::move(*client), std::move(*description)};
   return {};

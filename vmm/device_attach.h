@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "devices/device_marks.h"
 #include "vfio_user/client.h"
 #include "vmm/error.h"
 #include "vmm/event_loop.h"
@@ -31,7 +32,9 @@ class DeviceAttach {
   using AwaitSocket = std::function<vfio_user::Result<std::string>(const DeviceConfig&)>;
 
   // Starts a thread for each of `devices`, which outlive this object, as does `memory`.
-  DeviceAttach(const std::vector<DeviceConfig>& devices, const GuestMemory& memory,
+  // marks[i] is stamped for devices[i].
+  DeviceAttach(const std::vector<DeviceConfig>& devices,
+               const std::vector<devices::DeviceMarks*>& marks, const GuestMemory& memory,
                AwaitSocket await_socket, EventLoop& loop);
   DeviceAttach(const DeviceAttach&) = delete;
   DeviceAttach& operator=(const DeviceAttach&) = delete;
@@ -47,6 +50,7 @@ class DeviceAttach {
  private:
   struct Attempt {
     std::thread thread;
+    devices::DeviceMarks* marks = nullptr;  // constant
     bool done = false;                      // under mutex_
     vfio_user::UniqueFd socket;             // under mutex_: to wake the thread when cancelled
     std::optional<vfio_user::Error> error;  // under mutex_

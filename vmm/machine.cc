@@ -68,6 +68,7 @@ class MachineImpl final : public Machine {
   Marks& marks_;
   const std::function<vfio_user::Result<std::string>(const DeviceConfig&)> await_socket_;
   MachineEvents events_;
+  std::vector<devices::DeviceMarks*> device_marks_;  // one a device, of marks_
   std::optional<devices::WatchId> signals_;
   std::optional<devices::WatchId> power_deadline_;  // main thread
   bool running_ = false;                            // main thread: the guest has been started
@@ -115,7 +116,10 @@ Result<void> MachineImpl::set_up() {
   board_ = std::move(*board);
 
   // From here on the devices attach, and memory is faulted in, beside everything below.
-  DeviceAttach attach(config_.devices, board_->memory(), await_socket_, loop_);
+  for (const DeviceConfig& device : config_.devices) {
+    device_marks_.push_back(&marks_.add_device(device.name));
+  }
+  DeviceAttach attach(config_.devices, device_marks_, board_->memory(), await_socket_, loop_);
   const bool prefault =
       config_.prefault == Prefault::all ||
       (config_.prefault == Prefault::automatic && config_.page_size != PageSize::k4);
@@ -181,7 +185,7 @@ Result<void> MachineImpl::plug(std::vector<AttachedDevice> attached) {
   for (std::size_t i = 0; i < attached.size(); ++i) {
     const auto slot = static_cast<std::uint32_t>(i + 1);
     auto device = PciDevice::plug(
-        config_.devices[i], slot, std::move(attached[i]), services, allocator,
+        config_.devices[i], slot, std::move(attached[i]), services, allocator, *device_marks_[i],
         [this](const DeviceConfig& config, const vfio_user::Error& error) {
           on_lost(config, error);
         },

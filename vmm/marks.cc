@@ -1,75 +1,112 @@
 #include "vmm/marks.h"
 
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <utility>
+
 #include <fmt/core.h>
-#include <time.h>
 
 namespace outboard::vmm {
+namespace {
+
+using devices::DeviceMark;
+
+struct Names {
+  std::string_view key, name;
+};
+
+constexpr std::array<Names, static_cast<std::size_t>(Mark::count)> kMachine = {{
+    {"process_start", "process start"},
+    {"program_loaded", "program loaded"},
+    {"configuration_read", "configuration read"},
+    {"kvm_ready", "KVM ready"},
+    {"memory_ready", "memory ready"},
+    {"kernel_loaded", "kernel loaded"},
+    {"devices_attached", "devices attached"},
+    {"first_run", "first KVM_RUN"},
+    {"first_exit", "first exit to user space"},
+    {"first_console_byte", "first console byte"},
+    {"guest_user_space", "guest user space"},
+    {"power_off", "power-off"},
+}};
+
+constexpr std::array<Names, static_cast<std::size_t>(DeviceMark::count)> kDevice = {{
+    {"connected", "connected"},
+    {"negotiated", "negotiated"},
+    {"mapped", "guest memory mapped"},
+    {"described", "described"},
+    {"config_access", "first config access"},
+    {"bar_access", "first trapped BAR access"},
+    {"memory_decoding", "memory decoding on"},
+    {"msix_enabled", "MSI-X on"},
+    {"nvme_enabled", "NVMe enabled (CC.EN)"},
+    {"nvme_ready", "NVMe ready (CSTS.RDY)"},
+    {"io_vector", "first I/O vector connected"},
+    {"first_interrupt", "first interrupt"},
+    {"first_io_completion", "first I/O completion"},
+}};
+
+constexpr std::uint64_t kHour = 3'600'000'000'000U;
+
+}  // namespace
 
 std::string_view mark_name(Mark mark) {
-  switch (mark) {
-    case Mark::process_start:
-      return "process start";
-    case Mark::configuration_read:
-      return "configuration read";
-    case Mark::kvm_ready:
-      return "KVM ready";
-    case Mark::memory_ready:
-      return "memory ready";
-    case Mark::kernel_loaded:
-      return "kernel loaded";
-    case Mark::devices_attached:
-      return "devices attached";
-    case Mark::first_run:
-      return "first KVM_RUN";
-    case Mark::first_exit:
-      return "first exit to user space";
-    case Mark::first_console_byte:
-      return "first console byte";
-    case Mark::guest_user_space:
-      return "guest user space";
-    case Mark::power_off:
-      return "power-off";
-    case Mark::count:
-      break;
+  return kMachine.at(static_cast<std::size_t>(mark)).name;
+}
+std::string_view mark_name(DeviceMark mark) {
+  return kDevice.at(static_cast<std::size_t>(mark)).name;
+}
+std::string_view mark_key(Mark mark) {
+  return kMachine.at(static_cast<std::size_t>(mark)).key;
+}
+std::string_view mark_key(DeviceMark mark) {
+  return kDevice.at(static_cast<std::size_t>(mark)).key;
+}
+
+devices::DeviceMarks& Marks::add_device(std::string name) {
+  Device& device = devices_.emplace_back();
+  device.name = std::move(name);
+  return device.marks;
+}
+
+std::vector<Stamp> Marks::list() const {
+  std::vector<Stamp> all;
+  for (std::size_t i = 0; i < kMachine.size(); ++i) {
+    if (const auto time = times_.at(static_cast<Mark>(i)))
+      all.push_back({"", kMachine[i].key, kMachine[i].name, *time});
   }
-  return "?";
-}
-
-std::uint64_t Marks::now() {
-  timespec time{};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
-         static_cast<std::uint64_t>(time.tv_nsec);
-}
-
-void Marks::stamp(Mark mark) {
-  auto& slot = stamps_[static_cast<std::size_t>(mark)];
-  if (slot.load(std::memory_order_relaxed) == 0) stamp_at(mark, now());
-}
-
-void Marks::stamp_at(Mark mark, std::uint64_t nanoseconds) {
-  std::uint64_t unset = 0;
-  stamps_[static_cast<std::size_t>(mark)].compare_exchange_strong(unset, nanoseconds);
-}
-
-std::optional<std::uint64_t> Marks::at(Mark mark) const {
-  const std::uint64_t stamp = stamps_[static_cast<std::size_t>(mark)].load();
-  if (stamp == 0) return std::nullopt;
-  return stamp;
+  for (const Device& device : devices_) {
+    for (std::size_t i = 0; i < kDevice.size(); ++i) {
+      if (const auto time = device.marks.at(static_cast<DeviceMark>(i)))
+        all.push_back({device.name, kDevice[i].key, kDevice[i].name, *time});
+    }
+  }
+  std::ranges::stable_sort(all, {}, &Stamp::at);
+  return all;
 }
 
 std::string Marks::report() const {
   std::string lines;
   const std::uint64_t start = at(Mark::process_start).value_or(0);
-  for (std::size_t i = 0; i < stamps_.size(); ++i) {
-    const auto mark = static_cast<Mark>(i);
-    const auto stamp = at(mark);
-    if (!stamp) continue;
+  for (const Stamp& stamp : list()) {
     const double milliseconds =
-        static_cast<double>(static_cast<std::int64_t>(*stamp - start)) / 1e6;
-    lines += fmt::format("{:>10.3f} ms  {}\n", milliseconds, mark_name(mark));
+        static_cast<double>(static_cast<std::int64_t>(stamp.at - start)) / 1e6;
+    lines += fmt::format("{:>10.3f} ms  {}{}{}\n", milliseconds, stamp.device,
+                         stamp.device.empty() ? "" : ": ", stamp.name);
   }
   return lines;
+}
+
+std::optional<std::uint64_t> parent_stamp(const char* text, std::uint64_t now) {
+  if (text == nullptr) return std::nullopt;
+  std::uint64_t time = 0;
+  const char* const end = text + std::strlen(text);
+  const auto [rest, error] = std::from_chars(text, end, time);
+  if (error != std::errc() || rest != end || time == 0) return std::nullopt;
+  if (time > now || now - time > kHour) return std::nullopt;
+  return time;
 }
 
 }  // namespace outboard::vmm

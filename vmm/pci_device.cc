@@ -79,11 +79,12 @@ tl::unexpected<MachineError> refused(const DeviceConfig& config, const devices::
 
 Result<PciDevice> PciDevice::plug(
     const DeviceConfig& config, std::uint32_t slot, AttachedDevice attached,
-    const devices::Machine& services, devices::BarAllocator& allocator,
+    const devices::Machine& services, devices::BarAllocator& allocator, devices::DeviceMarks& marks,
     std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost,
     const std::function<void(StopReason)>& stop) {
   PciDevice device(config, slot, std::move(attached.client));
   auto options = options_of(config, slot, stop);
+  options.marks = &marks;
   options.on_lost = [&config, tell = std::move(lost)](const vfio_user::Error& error) {
     tell(config, error);
   };

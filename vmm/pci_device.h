@@ -19,12 +19,14 @@ namespace outboard::vmm {
 
 class PciDevice {
  public:
-  // Makes the function of an attached device and places its BARs. `config` outlives it. `lost` is
-  // called once on the event loop when the server is gone; `stop`, also there, when the server has
-  // signalled what the configuration stops the machine for. Errors: ExitStatus::device_attach.
+  // Makes the function of an attached device and places its BARs. `config` and `marks` outlive it.
+  // `lost` is called once on the event loop when the server is gone; `stop`, also there, when the
+  // server has signalled what the configuration stops the machine for. Errors:
+  // ExitStatus::device_attach.
   [[nodiscard]] static Result<PciDevice> plug(
       const DeviceConfig& config, std::uint32_t slot, AttachedDevice attached,
       const devices::Machine& services, devices::BarAllocator& allocator,
+      devices::DeviceMarks& marks,
       std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost,
       const std::function<void(StopReason)>& stop);
 

@@ -100,6 +100,30 @@ TEST_CASE("C69 MSI-X: vectors arrive through irqfd; masked ones stay pending and
   check_passed(run);
 }
 
+TEST_CASE(
+    "boot marks of an NVMe class device; its MSI-X vectors lose nothing to the one-shot probe") {
+  using devices::DeviceMark;
+  Peer peer;
+  auto config = config_with("msix", peer);
+  config.devices[0].class_code = 0x010802;
+  GuestRun run;
+  run_guest(config, run);
+  check_passed(run);
+  const devices::DeviceMarks& marks = run.marks.device(0);
+  std::uint64_t before = 0;
+  for (const DeviceMark mark :
+       {DeviceMark::connected, DeviceMark::negotiated, DeviceMark::mapped, DeviceMark::described,
+        DeviceMark::config_access, DeviceMark::memory_decoding, DeviceMark::bar_access,
+        DeviceMark::msix_enabled, DeviceMark::io_vector, DeviceMark::first_interrupt,
+        DeviceMark::first_io_completion}) {
+    CAPTURE(vmm::mark_name(mark));
+    REQUIRE(marks.at(mark).has_value());
+    if (mark != DeviceMark::msix_enabled) CHECK(*marks.at(mark) >= before);
+    before = *marks.at(mark);
+  }
+  CHECK(run.statistics.find("peer: first I/O completion\n") != std::string::npos);
+}
+
 TEST_CASE("INTx: level-triggered, brought again by each EOI while held, unmasked once per EOI") {
   Peer peer;
   GuestRun run;
