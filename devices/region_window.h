@@ -33,7 +33,7 @@ class RegionWindow final : public BusDevice {
     bool writable = false;
     // Parts that are shared pages. The guest reaches them without an exit: an access that comes
     // here all the same may have met a page that is gone, and is looked into (see page_guard.h).
-    std::vector<AddressWindow> shared;
+    std::vector<AddressWindow> shared = {};
   };
 
   RegionWindow(Shape shape, std::vector<Overlay> overlays, vfio_user::Client& client,
