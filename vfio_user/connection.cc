@@ -8,6 +8,8 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "vfio_user/codec.h"
 #include "vfio_user/dma_server.h"
@@ -19,6 +21,8 @@ namespace {
 
 /// Messages between two looks at the deadline, or of one service().
 constexpr int kReadBudget = 64;
+/// Between two looks of the event loop at a busy connection.
+constexpr long kTickNanoseconds = 5'000'000;
 
 }  // namespace
 
@@ -26,21 +30,23 @@ Result<std::unique_ptr<Connection>> Connection::create(std::unique_ptr<Transport
                                                        DmaServer& dma, Options options) {
   UniqueFd kick(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
-  if (!kick || !epoll) {
+  UniqueFd tick(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!kick || !epoll || !tick) {
     const int code = errno;
     return fail(Error::Kind::system, code, "cannot make an event descriptor: " + errno_text(code));
   }
-  return std::unique_ptr<Connection>(
-      new Connection(std::move(transport), dma, options, std::move(kick), std::move(epoll)));
+  return std::unique_ptr<Connection>(new Connection(
+      std::move(transport), dma, options, std::move(kick), std::move(epoll), std::move(tick)));
 }
 
 Connection::Connection(std::unique_ptr<Transport> transport, DmaServer& dma, Options options,
-                       UniqueFd kick, UniqueFd epoll)
+                       UniqueFd kick, UniqueFd epoll, UniqueFd tick)
     : transport_(std::move(transport)),
       dma_(dma),
       options_(options),
       kick_(std::move(kick)),
       epoll_(std::move(epoll)),
+      tick_(std::move(tick)),
       sender_(*transport_),
       reader_(options.max_message) {}
 
@@ -51,7 +57,6 @@ Connection::~Connection() {
 // ---- Requests -----------------------------------------------------------------------------------
 
 Result<bool> Connection::submit(PendingCall& call, const Request& request, bool may_wait_turn) {
-  Message message = Message::command(0, request.command);
   std::uint32_t size = sizeof(wire::Header);
   for (const iovec& part : request.body) size += static_cast<std::uint32_t>(part.iov_len);
   {
@@ -77,13 +82,12 @@ Result<bool> Connection::submit(PendingCall& call, const Request& request, bool 
     call.done_ = false;
     call.connection_ = this;
     pending_.add(call);
-    if (!reading_) arm(0);  // this thread will read: the event loop need not wake up for the reply
+    if (!reading_) sleep_on();  // this thread will read, the event loop need not wake up
   }
   AtomicCounters::count(counters_.sent, static_cast<std::uint16_t>(request.command));
 
-  wire::Header header = message.header();
-  header.id = call.id_;
-  header.size = size;
+  wire::Header header{call.id_, static_cast<std::uint16_t>(request.command), size,
+                      wire::kTypeCommand, 0};
   std::array<iovec, 5> parts{};
   parts[0] = {&header, sizeof header};
   std::copy(request.body.begin(), request.body.end(), parts.begin() + 1);
@@ -109,15 +113,21 @@ Result<bool> Connection::submit(PendingCall& call, const Request& request, bool 
 }
 
 Result<Reply> Connection::wait(PendingCall& call) {
+  return wait_at_most(call, call.deadline_ - Clock::now());
+}
+
+// `left` is the time to the call's deadline, so that a call that was just sent needs no clock.
+Result<Reply> Connection::wait_at_most(PendingCall& call, Clock::duration left) {
   std::unique_lock lock(mutex_);
   while (!call.done_) {
-    if (Clock::now() >= call.deadline_) return tl::make_unexpected(time_out(lock, call));
+    if (left <= Clock::duration::zero()) return tl::make_unexpected(time_out(lock, call));
     if (!reading_) {
-      read_for(lock, call);
+      left = read_for(lock, call, left);
     } else {
       call.sleeping_ = true;
       call.arrived_.wait_until(lock, call.deadline_);
       call.sleeping_ = false;
+      if (!call.done_) left = call.deadline_ - Clock::now();
     }
   }
   if (!reading_) hand_on();
@@ -127,7 +137,7 @@ Result<Reply> Connection::wait(PendingCall& call) {
 Result<Reply> Connection::call(const Request& request) {
   PendingCall call;
   if (auto sent = submit(call, request); !sent) return tl::make_unexpected(sent.error());
-  return wait(call);
+  return wait_at_most(call, request.timeout);
 }
 
 Result<Reply> Connection::finish(PendingCall& call) {
@@ -203,27 +213,30 @@ void Connection::set_single_flight() {
 
 // ---- The reader role ----------------------------------------------------------------------------
 
-void Connection::read_for(std::unique_lock<std::mutex>& lock, PendingCall& call) {
+// Returns the time left, meaningless once the call is done.
+Connection::Clock::duration Connection::read_for(std::unique_lock<std::mutex>& lock,
+                                                 PendingCall& call, Clock::duration left) {
   reading_ = true;
-  arm(0);
-  const Deadline deadline = call.deadline_;
-  bool done = false;
-  while (!done) {
+  sleep_on();
+  for (bool done = false; !done;) {
     lock.unlock();
-    if (wait_readable(deadline)) done = read_some(&call);
-    const bool late = Clock::now() >= deadline;
+    if (wait_readable(left)) done = read_some(&call);
     lock.lock();
-    done = done || late || call.done_;
+    done = done || call.done_;
+    if (!done) left = call.deadline_ - Clock::now();
+    done = done || left <= Clock::duration::zero();
   }
   reading_ = false;
+  return left;
 }
 
-bool Connection::wait_readable(Deadline deadline) {
+bool Connection::wait_readable(Clock::duration left) {
+  if (reader_.has_buffered()) return true;
   std::array<pollfd, 2> fds{};
   fds[0] = {transport_->fd(), POLLIN, 0};
   if (sender_.has_queued()) fds[0].events |= POLLOUT;
   fds[1] = {kick_.get(), POLLIN, 0};
-  const auto left = std::max(deadline - Clock::now(), Clock::duration::zero());
+  left = std::max(left, Clock::duration::zero());
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
   const timespec timeout{seconds.count(), (left - seconds).count()};
   if (::ppoll(fds.data(), fds.size(), &timeout, nullptr) <= 0) return false;
@@ -237,15 +250,22 @@ bool Connection::wait_readable(Deadline deadline) {
   return (fds[0].revents & ~POLLOUT) != 0;
 }
 
+// True when the reply to `until` has come, or the connection is dead. Leaves no whole message in
+// the reader's buffer when it returns true: the socket would not tell anybody of it.
 bool Connection::read_some(const PendingCall* until) {
-  for (int left = kReadBudget; left > 0; --left) {
-    auto message = reader_.next(*transport_);
+  using Reading = MessageReader::Reading;
+  bool done = false;
+  for (int left = kReadBudget; left > 0 || done; --left) {
+    if (done && !reader_.has_buffered()) return true;
+    // Looked at before each receive: a reply that is there already was asked for before.
+    const auto reading = pending_.expects_fds() ? Reading::exactly : Reading::ahead;
+    auto message = reader_.next(*transport_, reading);
     if (!message) {
       die(std::move(message.error()));
       return true;
     }
-    if (!*message) return false;
-    if (dispatch(**message, until)) return true;
+    if (!*message) return done;
+    done = dispatch(**message, until) || done;
   }
   return false;
 }
@@ -279,7 +299,7 @@ bool Connection::dispatch(IncomingMessage& message, const PendingCall* until) {
   call.connection_ = nullptr;
   call.reply_.header = message.header;
   const auto kept = message.payload.first(std::min(call.keep_, message.payload.size()));
-  call.reply_.payload.assign(kept.begin(), kept.end());
+  call.reply_.payload.assign(kept);
   call.reply_.fds = std::move(message.fds);
   call.done_ = true;
   if (call.sleeping_) call.arrived_.notify_one();
@@ -308,14 +328,14 @@ void Connection::hand_on() {
   if (PendingCall* const next = pending_.sleeper()) {
     next->arrived_.notify_one();
   } else if (pending_.in_flight() == 0) {  // else a thread is on its way from submit() to wait()
-    arm(wanted_events());
+    watch_again();
   }
 }
 
 // ---- The event loop's side ----------------------------------------------------------------------
 
 std::uint32_t Connection::wanted_events() const {
-  return sender_.has_queued() ? EPOLLIN | EPOLLOUT : EPOLLIN;
+  return kHangUp | (sender_.has_queued() ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 void Connection::arm(std::uint32_t events) const {
@@ -323,6 +343,36 @@ void Connection::arm(std::uint32_t events) const {
   epoll_event event{};
   event.events = events;
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, transport_->fd(), &event) == 0) armed_ = events;
+}
+
+void Connection::sleep_on() {
+  ++uses_;
+  arm(kHangUp);
+}
+
+void Connection::watch_again() {
+  if (!watched_ || dead_) return;
+  // Where the server asks for DMA on this socket, it must not wait for a tick.
+  if (single_flight() || sender_.has_queued()) return arm(wanted_events());
+  if (!ticking_ && (armed_ & EPOLLIN) == 0) set_tick();
+}
+
+void Connection::set_tick() {
+  itimerspec when{};
+  when.it_value.tv_nsec = kTickNanoseconds;
+  ticking_ = ::timerfd_settime(tick_.get(), 0, &when, nullptr) == 0;
+  uses_at_tick_ = uses_;
+  if (!ticking_) arm(wanted_events());
+}
+
+void Connection::on_tick() {
+  std::uint64_t expirations = 0;
+  if (!ticking_) return;
+  if (::read(tick_.get(), &expirations, sizeof expirations) != sizeof expirations) return;
+  ticking_ = false;
+  if (reading_ || pending_.in_flight() > 0) return;  // who leaves last calls watch_again()
+  if (uses_ != uses_at_tick_) return set_tick();
+  arm(wanted_events());
 }
 
 void Connection::nudge() {
@@ -338,8 +388,11 @@ int Connection::poll_fd() const {
   const std::lock_guard lock(mutex_);
   if (!watched_ && !dead_) {
     epoll_event event{};
-    event.events = reading_ || pending_.in_flight() > 0 ? 0 : wanted_events();
-    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, transport_->fd(), &event) == 0) {
+    event.events = reading_ || pending_.in_flight() > 0 ? kHangUp : wanted_events();
+    epoll_event tick{};
+    tick.events = EPOLLIN;
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, tick_.get(), &tick) == 0 &&
+        ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, transport_->fd(), &event) == 0) {
       watched_ = true;
       armed_ = event.events;
     }
@@ -350,13 +403,16 @@ int Connection::poll_fd() const {
 void Connection::service() {
   {
     const std::lock_guard lock(mutex_);
+    on_tick();
     if (dead_ || reading_) return;
     reading_ = true;
   }
   if (sender_.has_queued()) {
     if (auto flushed = sender_.flush(); !flushed) die(std::move(flushed.error()));
   }
-  read_some(nullptr);
+  do {
+    read_some(nullptr);
+  } while (reader_.has_buffered() && alive());
   const std::lock_guard lock(mutex_);
   reading_ = false;
   hand_on();

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include <sys/epoll.h>
+
 #include "vfio_user/client_counters.h"
 #include "vfio_user/message_reader.h"
 #include "vfio_user/pending.h"
@@ -32,9 +34,14 @@ class DmaServer;
 // role if it is free and keeps it until its own reply has come, its deadline has passed or the
 // connection died; meanwhile it delivers the replies of the others, who sleep each on its own
 // condition variable, and serves the requests of the server. On leaving it wakes one sleeper, who
-// takes over; with no call in flight it arms the epoll fd, so that the event loop comes through
-// service(). Whoever leaves wait() while nobody reads does the same hand-on, so a wake-up that
+// takes over. Whoever leaves wait() while nobody reads does the same hand-on, so a wake-up that
 // meets a time-out is never lost.
+//
+// The event loop comes through service() when nobody waits. To tell it so before and after every
+// access would cost two system calls an access, so it is told lazily: the first access takes the
+// socket's input out of the epoll fd, a tick puts it back when no access came for a while. Until
+// then it sees only the end of the stream, and what the server sends unasked waits that long,
+// unless it has asked for DMA on this socket before (single flight): then both calls are made.
 //
 // Locks. `mutex_` guards the fields so marked and is never held across a system call that can
 // block, nor while the server's requests are served. The lock of the Sender is innermost and is
@@ -56,7 +63,7 @@ class Connection final {
     std::size_t keep = 0;  // bytes of the reply's payload to keep; a longer one is drained
   };
 
-  // Errors: system (no file descriptor left for its own two).
+  // Errors: system (no file descriptor left for its own three).
   [[nodiscard]] static Result<std::unique_ptr<Connection>> create(
       std::unique_ptr<Transport> transport, DmaServer& dma, Options options);
   ~Connection();
@@ -114,21 +121,30 @@ class Connection final {
 
  private:
   Connection(std::unique_ptr<Transport> transport, DmaServer& dma, Options options, UniqueFd kick,
-             UniqueFd epoll);
+             UniqueFd epoll, UniqueFd tick);
 
   Error end(Error reason, bool tell);
   Result<Reply> finish(PendingCall& call);  // mutex_ held, call is done
   Error time_out(std::unique_lock<std::mutex>& lock, PendingCall& call);  // releases the lock
+  Result<Reply> wait_at_most(PendingCall& call, Clock::duration left);
 
   // The reader role.
-  void read_for(std::unique_lock<std::mutex>& lock, PendingCall& call);
-  [[nodiscard]] bool wait_readable(Deadline deadline);
+  Clock::duration read_for(std::unique_lock<std::mutex>& lock, PendingCall& call,
+                           Clock::duration left);
+  [[nodiscard]] bool wait_readable(Clock::duration left);
   bool read_some(const PendingCall* until);
   bool dispatch(IncomingMessage& message, const PendingCall* until);
   void serve(IncomingMessage& message);
   void hand_on();  // mutex_ held, nobody reads
 
-  void arm(std::uint32_t events) const;  // mutex_ held
+  // What the epoll fd tells the event loop; all with mutex_ held.
+  static constexpr std::uint32_t kHangUp = EPOLLRDHUP;
+  void arm(std::uint32_t events) const;
+  void sleep_on();     // a thread will read
+  void watch_again();  // nobody reads, nothing is in flight
+  void set_tick();
+  void on_tick();
+
   void nudge();
   [[nodiscard]] std::uint32_t wanted_events() const;
 
@@ -137,6 +153,7 @@ class Connection final {
   const Options options_;
   const UniqueFd kick_;   // eventfd: makes the reader look again
   const UniqueFd epoll_;  // poll_fd()
+  const UniqueFd tick_;   // timerfd, one-shot: look whether the connection is still busy
   std::function<void()> death_hook_;
   Sender sender_;
 
@@ -144,10 +161,13 @@ class Connection final {
   std::vector<std::byte> dma_reply_;  // likewise
 
   mutable std::mutex mutex_;
-  PendingTable pending_;             // guarded by mutex_
+  PendingTable pending_;             // guarded by mutex_, but for expects_fds()
   bool reading_ = false;             // guarded by mutex_: the reader role is taken
   mutable bool watched_ = false;     // guarded by mutex_: the epoll fd has the socket
   mutable std::uint32_t armed_ = 0;  // guarded by mutex_: with these events
+  bool ticking_ = false;             // guarded by mutex_: tick_ is set
+  std::uint64_t uses_ = 0;           // guarded by mutex_: requests, and turns of the reader
+  std::uint64_t uses_at_tick_ = 0;   // guarded by mutex_: when tick_ was set
   bool dead_ = false;                // guarded by mutex_
   bool closed_here_ = false;         // guarded by mutex_
   Error death_;                      // guarded by mutex_

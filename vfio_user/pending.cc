@@ -7,6 +7,15 @@
 
 namespace outboard::vfio_user {
 
+namespace {
+
+bool brings_fds(wire::Command command) {
+  return command == wire::Command::version || command == wire::Command::device_get_region_info ||
+         command == wire::Command::device_get_region_io_fds;
+}
+
+}  // namespace
+
 PendingCall::~PendingCall() {
   if (connection_ != nullptr) connection_->give_up(*this);
 }
@@ -27,6 +36,11 @@ bool PendingTable::allocate(std::uint16_t& id) {
 
 void PendingTable::add(PendingCall& call) {
   calls_.push_back(&call);
+  if (brings_fds(call.command_)) with_fds_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void PendingTable::left(const PendingCall& call) {
+  if (brings_fds(call.command_)) with_fds_.fetch_sub(1, std::memory_order_relaxed);
 }
 
 PendingTable::Match PendingTable::take(std::uint16_t id, wire::Command command) {
@@ -36,6 +50,7 @@ PendingTable::Match PendingTable::take(std::uint16_t id, wire::Command command) 
     if ((*call)->command_ != command) return {Match::Kind::wrong_command, nullptr};
     PendingCall* const found = *call;
     calls_.erase(call);
+    left(*found);
     return {Match::Kind::call, found};
   }
   const auto tombstone = std::find_if(tombstones_.begin(), tombstones_.end(),
@@ -47,12 +62,13 @@ PendingTable::Match PendingTable::take(std::uint16_t id, wire::Command command) 
 }
 
 bool PendingTable::entomb(const PendingCall& call) {
-  std::erase(calls_, &call);
+  if (std::erase(calls_, &call) > 0) left(call);
   tombstones_.push_back({call.id_, call.command_});
   return tombstones_.size() <= kMaxTombstones;
 }
 
 std::vector<PendingCall*> PendingTable::take_all() {
+  with_fds_.store(0, std::memory_order_relaxed);
   return std::exchange(calls_, {});
 }
 

@@ -1,6 +1,9 @@
 // Requests in flight, and the ids that may not be used again yet.
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -17,9 +20,35 @@ namespace outboard::vfio_user {
 
 class Connection;
 
+// The bytes of a reply; those of a register access need no memory of their own.
+class ReplyBytes final {
+ public:
+  void assign(std::span<const std::byte> bytes) {
+    large_.clear();
+    small_size_ = 0;
+    if (bytes.size() > small_.size()) {
+      large_.assign(bytes.begin(), bytes.end());
+    } else {
+      std::copy(bytes.begin(), bytes.end(), small_.begin());
+      small_size_ = bytes.size();
+    }
+  }
+  [[nodiscard]] const std::byte* data() const {
+    return large_.empty() ? small_.data() : large_.data();
+  }
+  [[nodiscard]] std::size_t size() const { return large_.empty() ? small_size_ : large_.size(); }
+  [[nodiscard]] const std::byte* begin() const { return data(); }
+  [[nodiscard]] const std::byte* end() const { return data() + size(); }
+
+ private:
+  std::array<std::byte, 64> small_;  // the first small_size_ of them
+  std::size_t small_size_ = 0;
+  std::vector<std::byte> large_;  // instead of small_, if not empty
+};
+
 struct Reply {
   wire::Header header{};
-  std::vector<std::byte> payload;  // at most Request::keep bytes of it
+  ReplyBytes payload;  // at most Request::keep bytes of it
   std::vector<UniqueFd> fds;
 };
 
@@ -76,6 +105,8 @@ class PendingTable final {
   // Some call whose thread sleeps; nullptr if none.
   [[nodiscard]] PendingCall* sleeper() const;
   [[nodiscard]] std::size_t in_flight() const { return calls_.size(); }
+  // Whether the reply to one in flight may bring descriptors. Needs no lock.
+  [[nodiscard]] bool expects_fds() const { return with_fds_.load(std::memory_order_relaxed) > 0; }
 
  private:
   struct Tombstone {
@@ -84,10 +115,12 @@ class PendingTable final {
   };
 
   [[nodiscard]] bool taken(std::uint16_t id) const;
+  void left(const PendingCall& call);
 
   std::vector<PendingCall*> calls_;  // few: a linear search beats a map
   std::vector<Tombstone> tombstones_;
   std::uint16_t next_id_ = 1;
+  std::atomic<std::size_t> with_fds_{0};  // calls in calls_ that expect them
 };
 
 }  // namespace outboard::vfio_user

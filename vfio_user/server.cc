@@ -134,7 +134,7 @@ class Server::Impl final : public SessionEvents {
         session_->on_ready(key);
       }
     }
-    if (session_ && session_->has_deferred()) session_->run_deferred();
+    if (session_ && session_->has_work()) session_->resume();
     settle();
     // After the session's own events, so that a client that left and comes back is not refused.
     if (connecting) return accept_client();
@@ -145,7 +145,7 @@ class Server::Impl final : public SessionEvents {
   void settle() {
     if (session_ && session_->negotiated()) set_version_timer(std::chrono::milliseconds(0));
     if (session_ && session_->end()) end_session();
-    if (session_ && session_->has_deferred()) wake();
+    if (session_ && session_->has_work()) wake();
   }
 
   void wake() {
@@ -162,7 +162,7 @@ class Server::Impl final : public SessionEvents {
     } else {
       error = session_->dma_read(iova, data);
     }
-    if (session_->end() || session_->has_deferred()) wake();
+    if (session_->end() || session_->has_work()) wake();
     return error;
   }
 

@@ -61,10 +61,13 @@ void ServerSession::on_ready(std::uint64_t key) {
 
 void ServerSession::read_main() {
   run_deferred();
-  for (int count = 0; count < kBudget && !end_ && deferred_.empty(); ++count) {
+  reading_ = true;
+  const auto goes_on = [this] { return !end_ && deferred_.empty(); };
+  // What the reader holds already makes no socket readable: the budget does not cut it off.
+  for (int count = 0; (count < kBudget || main_reader_.has_buffered()) && goes_on(); ++count) {
     auto message = main_reader_.next(*main_);
-    if (!message) return end_with(std::move(message.error()));
-    if (!*message) return;
+    if (!message) end_with(std::move(message.error()));
+    if (!message || !*message) break;
     if ((*message)->is_reply()) {
       // Late, for a DMA message that was given up; or of a client that is mistaken.
       ++counters_.stray_replies;
@@ -73,7 +76,17 @@ void ServerSession::read_main() {
     const auto payload = (*message)->payload;
     handle(
         Pending{(*message)->header, {payload.begin(), payload.end()}, std::move((*message)->fds)});
+    if (main_reader_.ran_dry()) break;  // whoever waits for a reply sends nothing before it
   }
+  reading_ = false;
+}
+
+void ServerSession::resume() {
+  if (!end_) read_main();
+}
+
+bool ServerSession::has_work() const {
+  return !end_ && (!deferred_.empty() || (!reading_ && main_reader_.has_buffered()));
 }
 
 void ServerSession::read_twin() {

@@ -53,9 +53,11 @@ class ServerSession final {
 
   /// Something that was watched is ready.
   void on_ready(std::uint64_t key);
-  /// Handles commands that were set aside while a DMA message was waited for.
-  void run_deferred();
-  [[nodiscard]] bool has_deferred() const { return !deferred_.empty() && !end_; }
+  /// Commands were set aside or read ahead while a DMA message was waited for: no socket shows
+  /// them.
+  [[nodiscard]] bool has_work() const;
+  /// Handles these.
+  void resume();
 
   /// Why the session has to end; nothing while it goes on.
   [[nodiscard]] const std::optional<Error>& end() const { return end_; }
@@ -86,6 +88,7 @@ class ServerSession final {
   };
 
   void read_main();
+  void run_deferred();
   void read_twin();
   void handle(Pending command);
   /// 0 when the command has been answered, else the errno for an error reply.
@@ -151,6 +154,7 @@ class ServerSession final {
   std::vector<MaskFd> mask_fds_;
   std::deque<Pending> deferred_;
   std::size_t deferred_bytes_ = 0;
+  bool reading_ = false;  // read_main() is at work: what is read ahead comes next
   std::vector<std::byte> reply_data_;
   std::uint16_t next_id_ = 0;
   std::optional<Error> end_;
