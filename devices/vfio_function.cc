@@ -40,15 +40,16 @@ constexpr std::uint32_t all_ones(std::uint32_t size) {
 // Held by the function and, for the length of a callback, by the event loop.
 class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Impl> {
  public:
-  Impl(vfio_user::Client& client, vfio_user::DeviceDescription description, const Machine& machine,
-       VfioFunctionOptions options)
+  Impl(vfio_user::Client& client, vfio_user::DeviceDescription description, SignalFds signals,
+       const Machine& machine, VfioFunctionOptions options)
       : client_(client),
         machine_(machine),
         options_(std::move(options)),
         description_(std::move(description)),
         log_("device '" + options_.name + "'", options_.log),
         irqs_(client),
-        remote_config_(client) {}
+        remote_config_(client),
+        signals_(std::move(signals)) {}
 
   Result<void> build();
   void watch_client();
@@ -65,8 +66,10 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
 
  private:
   void open_bars(const ConfigPlan& plan);
-  void watch_signal(std::uint32_t index, std::atomic<std::uint64_t>& counter, std::string told,
+  void watch_signal(std::uint32_t index, vfio_user::UniqueFd& fd,
+                    std::atomic<std::uint64_t>& counter, std::string told,
                     const std::function<void()>& handler);
+  bool arm_signal(const vfio_user::Irq& irq, vfio_user::UniqueFd& fd);
   void pages_lost();
   void device_lost(const vfio_user::Error& why);
 
@@ -108,9 +111,9 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
   std::optional<AccessMarks> access_marks_;
   std::unique_ptr<MsixTableWindow> msix_table_;
   std::unique_ptr<PendingBitsWindow> pending_bits_;
-  std::vector<vfio_user::UniqueFd> signals_;  // ERR and REQ; outlive their watches
-  std::uint32_t power_control_ = 0;           // PMCSR, 0: none
-  std::uint32_t express_control_ = 0;         // Device Control, 0: no function level reset
+  SignalFds signals_;                  // outlive their watches
+  std::uint32_t power_control_ = 0;    // PMCSR, 0: none
+  std::uint32_t express_control_ = 0;  // Device Control, 0: no function level reset
 };
 
 // --- set-up and the end ---
@@ -185,9 +188,9 @@ void VfioFunction::Impl::watch_client() {
         machine_.loop.watch(pages_lost_.get(), EPOLLIN, [weak = weak_from_this()](std::uint32_t) {
           if (const auto self = weak.lock()) self->pages_lost();
         }));
-    watch_signal(vfio_user::kIrqErr, device_errors_, "its server reports an unrecoverable error",
-                 options_.on_device_error);
-    watch_signal(vfio_user::kIrqReq, removal_requests_,
+    watch_signal(vfio_user::kIrqErr, signals_.error, device_errors_,
+                 "its server reports an unrecoverable error", options_.on_device_error);
+    watch_signal(vfio_user::kIrqReq, signals_.removal, removal_requests_,
                  "its server asks for its removal, which outboard does not do",
                  options_.on_removal_request);
   }
@@ -199,19 +202,14 @@ void VfioFunction::Impl::watch_client() {
       });
 }
 
-void VfioFunction::Impl::watch_signal(std::uint32_t index, std::atomic<std::uint64_t>& counter,
-                                      std::string told, const std::function<void()>& handler) {
+void VfioFunction::Impl::watch_signal(std::uint32_t index, vfio_user::UniqueFd& fd,
+                                      std::atomic<std::uint64_t>& counter, std::string told,
+                                      const std::function<void()>& handler) {
   if (!handler || index >= description_.irqs.size()) return;
   const vfio_user::Irq& irq = description_.irqs[index];
   if (!irq.eventfd || irq.count == 0) return;
-  vfio_user::UniqueFd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!fd) return;
+  if (!irq.armed && !arm_signal(irq, fd)) return;
   const int raw_fd = fd.get();
-  if (const auto armed = irqs_.arm(index, 0, std::span(&raw_fd, 1)); !armed) {
-    return log_.line(Severity::warning,
-                     "its error and removal events stay unknown: " + armed.error().message);
-  }
-  signals_.push_back(std::move(fd));
   watches_.push_back(machine_.loop.watch(
       raw_fd, EPOLLIN, [this, raw_fd, &counter, line = std::move(told), handler](std::uint32_t) {
         std::uint64_t times = 0;
@@ -220,6 +218,20 @@ void VfioFunction::Impl::watch_signal(std::uint32_t index, std::atomic<std::uint
         log_.line(Severity::warning, line);
         handler();
       }));
+}
+
+// For whoever attached without signals.
+bool VfioFunction::Impl::arm_signal(const vfio_user::Irq& irq, vfio_user::UniqueFd& fd) {
+  std::string why = irq.refused;
+  if (why.empty()) {
+    fd.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    const int raw_fd = fd.get();
+    const auto armed = irqs_.arm(irq.index, 0, std::span(&raw_fd, 1));
+    if (armed) return true;
+    why = armed.error().message;
+  }
+  log_.line(Severity::warning, "its error and removal events stay unknown: " + why);
+  return false;
 }
 
 void VfioFunction::Impl::shut_down() {
@@ -379,8 +391,10 @@ VfioFunctionCounters VfioFunction::Impl::counters() const {
 Result<std::unique_ptr<VfioFunction>> VfioFunction::create(vfio_user::Client& client,
                                                            vfio_user::DeviceDescription description,
                                                            const Machine& machine,
-                                                           VfioFunctionOptions options) {
-  auto impl = std::make_shared<Impl>(client, std::move(description), machine, std::move(options));
+                                                           VfioFunctionOptions options,
+                                                           SignalFds signals) {
+  auto impl = std::make_shared<Impl>(client, std::move(description), std::move(signals), machine,
+                                     std::move(options));
   if (auto built = impl->build(); !built) return tl::unexpected(built.error());
   impl->watch_client();
   return std::unique_ptr<VfioFunction>(new VfioFunction(std::move(impl)));

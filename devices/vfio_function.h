@@ -29,6 +29,7 @@
 #include "devices/mapper.h"
 #include "devices/pci_function.h"
 #include "devices/result.h"
+#include "devices/signal_fds.h"
 #include "vfio_user/client.h"
 
 namespace outboard::devices {
@@ -79,12 +80,12 @@ struct VfioFunctionCounters {
 
 class VfioFunction final : public PciFunction {
  public:
-  // Takes what Client::attach() returned. Fails with one clear line when the device cannot be shown
-  // to a guest (no config space, all ones, a BAR layout that does not fit). Becomes the owner of
-  // the client's down handler, and watches its poll fd.
+  // Takes what Client::attach() returned, and the eventfds it was given, if any. Fails with one
+  // clear line when the device cannot be shown to a guest (no config space, all ones, a BAR layout
+  // that does not fit). Becomes the owner of the client's down handler, and watches its poll fd.
   [[nodiscard]] static Result<std::unique_ptr<VfioFunction>> create(
       vfio_user::Client& client, vfio_user::DeviceDescription description, const Machine& machine,
-      VfioFunctionOptions options);
+      VfioFunctionOptions options, SignalFds signals = {});
 
   // The vCPUs have stopped. Unmaps, disconnects and unwatches everything; sends nothing.
   ~VfioFunction() override;

@@ -163,8 +163,9 @@ const std::string& Client::name() const {
   return impl_->name_;
 }
 
-Result<DeviceDescription> Client::attach(std::span<const DmaWindow> windows) {
-  return impl_->attach(windows);
+Result<DeviceDescription> Client::attach(std::span<const DmaWindow> windows,
+                                         std::span<const SignalFd> signals) {
+  return impl_->attach(windows, signals);
 }
 
 Result<void> Client::dma_map(const DmaWindow& window) {

@@ -89,8 +89,10 @@ class Client final {
   // DMA_MAPs and GET_INFO are in flight at once, then all region and interrupt queries, then the
   // second region queries and the whole configuration space. With no windows (probe) the device is
   // only read. On failure the windows mapped so far are unmapped again; the error names the window
-  // or the query. Once in the life of a client.
-  [[nodiscard]] Result<DeviceDescription> attach(std::span<const DmaWindow> windows);
+  // or the query. `signals` are armed in the last of these round trips, where the device has such
+  // an interrupt; one that the server refuses stays unarmed, see Irq. Once in the life of a client.
+  [[nodiscard]] Result<DeviceDescription> attach(std::span<const DmaWindow> windows,
+                                                 std::span<const SignalFd> signals = {});
 
   // Gives the server a piece of guest memory. Fails before anything is sent if the window does not
   // fit the server's pgsizes or max_dma_maps, or overlaps another. `window.host` must stay valid

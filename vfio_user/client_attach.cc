@@ -35,7 +35,8 @@ std::string region_query(std::uint32_t index) {
 
 }  // namespace
 
-Result<DeviceDescription> Client::Impl::attach(std::span<const DmaWindow> windows) {
+Result<DeviceDescription> Client::Impl::attach(std::span<const DmaWindow> windows,
+                                               std::span<const SignalFd> signals) {
   if (attach_begun_.exchange(true)) {
     return explain({Error::Kind::invalid, EALREADY, "it was called before"}, "attach");
   }
@@ -44,7 +45,7 @@ Result<DeviceDescription> Client::Impl::attach(std::span<const DmaWindow> window
   if (!info) return tl::make_unexpected(std::move(info.error()));
   device.mapped_at = std::chrono::steady_clock::now();
   device.resettable = (info->flags & wire::kDeviceResettable) != 0;
-  if (auto asked = query(device, *info); !asked) {
+  if (auto asked = query(device, *info, signals); !asked) {
     for (const DmaWindow& window : windows) {
       static_cast<void>(dma_unmap(window.address, window.size));
     }
@@ -128,7 +129,8 @@ Result<wire::DeviceInfo> Client::Impl::map_and_get_info(std::span<const DmaWindo
   return explain(info.error(), failed);
 }
 
-Result<void> Client::Impl::query(DeviceDescription& device, const wire::DeviceInfo& info) {
+Result<void> Client::Impl::query(DeviceDescription& device, const wire::DeviceInfo& info,
+                                 std::span<const SignalFd> signals) {
   const std::uint32_t regions = std::min(info.num_regions, wire::kPciRegions);
   const std::uint32_t irqs = std::min(info.num_irqs, wire::kPciIrqs);
   Batch batch(*connection_);
@@ -178,13 +180,20 @@ Result<void> Client::Impl::query(DeviceDescription& device, const wire::DeviceIn
                      what);
     }
     const auto has = [&](std::uint32_t flag) { return (reply->flags & flag) != 0; };
-    device.irqs.push_back({index, reply->count, has(wire::kIrqEventfd), has(wire::kIrqMaskable),
-                           has(wire::kIrqAutomasked), has(wire::kIrqNoResize)});
+    device.irqs.push_back({.index = index,
+                           .count = reply->count,
+                           .eventfd = has(wire::kIrqEventfd),
+                           .maskable = has(wire::kIrqMaskable),
+                           .automasked = has(wire::kIrqAutomasked),
+                           .noresize = has(wire::kIrqNoResize),
+                           .armed = false,
+                           .refused = {}});
   }
-  return query_again(device, first);
+  return query_again(device, first, signals);
 }
 
-Result<void> Client::Impl::query_again(DeviceDescription& device, std::vector<Reply>& first) {
+Result<void> Client::Impl::query_again(DeviceDescription& device, std::vector<Reply>& first,
+                                       std::span<const SignalFd> signals) {
   const auto fixed = [&](std::size_t i) {
     return *read_struct<wire::RegionInfo>(first[i].payload);
   };
@@ -232,6 +241,25 @@ Result<void> Client::Impl::query_again(DeviceDescription& device, std::vector<Re
     wire::RegionIoFds ask{kIoFdsRoom, 0, index, 0};
     const iovec body{&ask, sizeof ask};
     batch.add(io_fds_request(body, kIoFdsRoom, options_.timeouts.setup));
+  }
+  std::vector<Irq*> asked_irqs;
+  for (const SignalFd& signal : signals) {
+    if (signal.index >= device.irqs.size()) continue;
+    Irq& irq = device.irqs[signal.index];
+    if (!irq.eventfd || irq.count == 0) continue;
+    if (server_.max_msg_fds == 0) {
+      irq.refused = name_ + ": the server takes no descriptors (max_msg_fds 0)";
+      continue;
+    }
+    wire::SetIrqs set{sizeof set, wire::kSetIrqsDataEventfd | wire::kSetIrqsActionTrigger,
+                      signal.index, 0, 1};
+    const iovec body{&set, sizeof set};
+    batch.add({.command = wire::Command::device_set_irqs,
+               .body = {&body, 1},
+               .fds = {&signal.eventfd, 1},
+               .timeout = options_.timeouts.setup,
+               .keep = 0});
+    asked_irqs.push_back(&irq);
   }
   std::vector<Result<Reply>> results = batch.finish();
   device.round_trips += batch.rounds();
@@ -295,6 +323,15 @@ Result<void> Client::Impl::query_again(DeviceDescription& device, std::vector<Re
     } else {  // without ioeventfds every store is a message, and right
       region.io_fds_refused = std::move(ranges.error().message);
     }
+  }
+
+  for (Irq* const irq : asked_irqs) {  // a device without them is whole
+    const Result<Reply>& result = *next++;
+    irq->armed = result.has_value();
+    if (irq->armed) continue;
+    auto refused = explain(result.error(), "SET_IRQS for " + irq_text(irq->index));
+    if (!connection_->alive()) return refused;
+    irq->refused = std::move(refused.value().message);
   }
   return {};
 }

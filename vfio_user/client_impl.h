@@ -46,11 +46,14 @@ class Client::Impl final {
   void close();
 
   // attach()
-  Result<DeviceDescription> attach(std::span<const DmaWindow> windows);
+  Result<DeviceDescription> attach(std::span<const DmaWindow> windows,
+                                   std::span<const SignalFd> signals);
   Result<wire::DeviceInfo> map_and_get_info(std::span<const DmaWindow> windows,
                                             std::uint32_t& rounds);
-  Result<void> query(DeviceDescription& device, const wire::DeviceInfo& info);
-  Result<void> query_again(DeviceDescription& device, std::vector<Reply>& first);
+  Result<void> query(DeviceDescription& device, const wire::DeviceInfo& info,
+                     std::span<const SignalFd> signals);
+  Result<void> query_again(DeviceDescription& device, std::vector<Reply>& first,
+                           std::span<const SignalFd> signals);
 
   // DMA windows
   Result<void> check_window(const DmaWindow& window) const;

@@ -1,5 +1,6 @@
 #include "vmm/device_attach.h"
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <exception>
@@ -7,6 +8,7 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include "vfio_user/socket_transport.h"
@@ -108,12 +110,20 @@ vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Att
     dma.host = memory_.bytes(window);
     windows.push_back(dma);
   }
-  auto description = (*client)->attach(windows);
+  // Armed with the other requests: later they would be round trips of their own.
+  devices::SignalFds signals{vfio_user::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+                             vfio_user::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))};
+  if (!signals.error || !signals.removal) {
+    return vfio_user::fail(vfio_user::Error::Kind::system, errno, "cannot make an eventfd");
+  }
+  const std::array armed{vfio_user::SignalFd{vfio_user::kIrqErr, signals.error.get()},
+                         vfio_user::SignalFd{vfio_user::kIrqReq, signals.removal.get()}};
+  auto description = (*client)->attach(windows, armed);
   if (!description) return tl::unexpected(description.error());
   attempt.marks->stamp(DeviceMark::described);
   attempt.marks->stamp_at(DeviceMark::mapped, nanoseconds(description->mapped_at));
   const std::lock_guard lock(mutex_);
-  attempt.device = {std::move(*client), std::move(*description)};
+  attempt.device = {std::move(*client), std::move(*description), std::move(signals)};
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "devices/device_marks.h"
+#include "devices/signal_fds.h"
 #include "vfio_user/client.h"
 #include "vmm/error.h"
 #include "vmm/event_loop.h"
@@ -25,6 +26,7 @@ namespace outboard::vmm {
 struct AttachedDevice {
   std::unique_ptr<vfio_user::Client> client;
   vfio_user::DeviceDescription description;
+  devices::SignalFds signals;  // where the description says so, armed
 };
 
 class DeviceAttach {

@@ -88,8 +88,9 @@ Result<PciDevice> PciDevice::plug(
   options.on_lost = [&config, tell = std::move(lost)](const vfio_user::Error& error) {
     tell(config, error);
   };
-  auto function = devices::VfioFunction::create(*device.client_, std::move(attached.description),
-                                                services, std::move(options));
+  auto function =
+      devices::VfioFunction::create(*device.client_, std::move(attached.description), services,
+                                    std::move(options), std::move(attached.signals));
   if (!function) return refused(config, function.error());
   device.function_ = std::move(*function);
   if (auto placed = device.function_->place_bars(allocator); !placed) {
