@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <limits>
+#include <new>
 #include <string>
 
 #include <bzlib.h>
 #include <lzma.h>
+#include <sys/mman.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -152,6 +155,18 @@ bool unpack(Compression compression, std::span<const std::byte> packed, std::spa
 }
 
 }  // namespace
+
+Unpacked::Unpacked(std::size_t size) : size_(size) {
+  constexpr std::size_t kHugePage = std::size_t{2} << 20;
+  const std::size_t rounded = (size + kHugePage - 1) / kHugePage * kHugePage;
+  bytes_ = static_cast<std::byte*>(std::aligned_alloc(kHugePage, rounded));
+  if (bytes_ == nullptr) throw std::bad_alloc();
+  ::madvise(bytes_, rounded, MADV_HUGEPAGE);  // a request: without it, it is slower
+}
+
+Unpacked::~Unpacked() {
+  std::free(bytes_);
+}
 
 std::string_view compression_name(Compression compression) {
   switch (compression) {

@@ -3,10 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "boot/result.h"
 
@@ -19,16 +19,21 @@ enum class Compression { gzip, bzip2, lzma, xz, lzo, lz4, zstd };
 // Decided by the first bytes, as the kernel's own tools do; empty when they are none of these.
 [[nodiscard]] std::optional<Compression> detect_compression(std::span<const std::byte> packed);
 
-// Bytes that are not zeroed before they are written: the unpacked kernel has tens of megabytes.
+// The unpacked kernel, tens of megabytes: in huge pages where the host has them, since ten thousand
+// small ones take as long to be had as to be filled.
 class Unpacked {
  public:
-  explicit Unpacked(std::size_t size)
-      : bytes_(std::make_unique_for_overwrite<std::byte[]>(size)), size_(size) {}
-  [[nodiscard]] std::span<std::byte> span() { return {bytes_.get(), size_}; }
-  [[nodiscard]] std::span<const std::byte> span() const { return {bytes_.get(), size_}; }
+  explicit Unpacked(std::size_t size);  // throws std::bad_alloc
+  Unpacked(Unpacked&& other) noexcept
+      : bytes_(std::exchange(other.bytes_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  Unpacked& operator=(Unpacked&&) = delete;
+  ~Unpacked();
+
+  [[nodiscard]] std::span<std::byte> span() { return {bytes_, size_}; }
+  [[nodiscard]] std::span<const std::byte> span() const { return {bytes_, size_}; }
 
  private:
-  std::unique_ptr<std::byte[]> bytes_;
+  std::byte* bytes_;  // from aligned_alloc()
   std::size_t size_;
 };
 

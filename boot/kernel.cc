@@ -119,6 +119,24 @@ Result<LoadedKernel> load_bzimage(std::span<const std::byte> file, std::span<std
 
 }  // namespace
 
+Extent expected_extent(std::span<const std::byte> file, std::uint64_t ram_size, Entry entry) {
+  Extent extent;
+  if (is_elf(file)) {
+    const auto elf = parse_elf(file);
+    if (!elf || elf->segments.empty()) return {};
+    const auto first = std::ranges::min_element(elf->segments, {}, &ElfSegment::address);
+    extent = {first->address, elf->end - first->address};
+  } else if (is_bzimage(file)) {
+    const auto image = parse_bzimage(file);
+    if (!image) return {};
+    extent = {image->preferred_address,
+              entry == Entry::bzimage ? image->protected_mode.size() : image->unpacked_size};
+  }
+  if (extent.address >= ram_size) return {};
+  extent.size = std::min(extent.size, ram_size - extent.address);
+  return extent;
+}
+
 Result<LoadedKernel> load_kernel(std::span<const std::byte> file, std::span<std::byte> ram,
                                  Entry entry) {
   if (is_elf(file)) return load_vmlinux(file, ram, entry);

@@ -46,4 +46,14 @@ struct LoadedKernel {
 [[nodiscard]] Result<LoadedKernel> load_kernel(std::span<const std::byte> file,
                                                std::span<std::byte> ram, Entry entry);
 
+// Where load_kernel() will write most of the image, as far as the headers tell before anything is
+// unpacked: for whoever makes that memory present beforehand. Inside [0, ram_size); empty if
+// unknown.
+struct Extent {
+  std::uint64_t address = 0;
+  std::uint64_t size = 0;
+};
+[[nodiscard]] Extent expected_extent(std::span<const std::byte> file, std::uint64_t ram_size,
+                                     Entry entry);
+
 }  // namespace outboard::boot

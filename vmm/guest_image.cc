@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <cstring>
 #include <span>
+#include <stop_token>
+#include <thread>
 #include <utility>
 
 #include <fcntl.h>
@@ -16,6 +18,10 @@
 
 namespace outboard::vmm {
 namespace {
+
+#ifndef MADV_POPULATE_WRITE
+constexpr int MADV_POPULATE_WRITE = 23;  // Linux 5.14; without it nothing is made present
+#endif
 
 tl::unexpected<MachineError> bad_file(const std::string& path, const std::string& what) {
   return failure(ExitStatus::boot_image, fmt::format("{}: {}", path, what));
@@ -66,6 +72,30 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+// Makes the pages that a large kernel is about to be copied to present, from the last one down, on
+// a thread of its own: while the kernel is unpacked nobody touches them, and first touches take
+// longer than the unpacking.
+class MadePresent {
+ public:
+  MadePresent(std::span<std::byte> ram, boot::Extent extent) {
+    if (extent.size < kWorthAThread || std::thread::hardware_concurrency() < 2) return;
+    const std::uint64_t first = extent.address / kPiece;
+    const std::uint64_t last =
+        std::min((extent.address + extent.size) / kPiece, ram.size() / kPiece);
+    thread_ = std::jthread([ram, first, last](const std::stop_token& stop) {
+      for (std::uint64_t piece = last; piece > first && !stop.stop_requested(); --piece) {
+        ::madvise(ram.data() + (piece - 1) * kPiece, kPiece, MADV_POPULATE_WRITE);
+      }
+    });
+  }
+
+ private:
+  static constexpr std::uint64_t kWorthAThread = 8 * kMiB;
+  static constexpr std::uint64_t kPiece = 1 * kMiB;
+
+  std::jthread thread_;  // stopped and joined when the kernel is there
+};
+
 }  // namespace
 
 Result<GuestImage> GuestImage::open(const MachineConfig& config) {
@@ -92,15 +122,27 @@ Result<GuestImage> GuestImage::open(const MachineConfig& config) {
 Result<boot::EntryState> GuestImage::load(const GuestMemory& memory,
                                           const arch::MemoryLayout& layout,
                                           const arch::FirmwareDescription& firmware) {
-  const std::span<std::byte> ram = memory.bytes(memory.windows().front());
+  if (auto loaded = load_kernel(memory); !loaded) return tl::unexpected(loaded.error());
+  return load_rest(memory, layout, firmware);
+}
 
+Result<void> GuestImage::load_kernel(const GuestMemory& memory) {
+  const std::span<std::byte> ram = memory.bytes(memory.windows().front());
   const MappedFile kernel(kernel_.get());
   if (kernel.bytes().empty()) return bad_file(kernel_path_, "cannot be read");
+  const MadePresent present(ram, boot::expected_extent(kernel.bytes(), ram.size(), entry_));
   auto loaded = boot::load_kernel(kernel.bytes(), ram, entry_);
   if (!loaded) return bad_file(kernel_path_, loaded.error().message);
   if (!loaded->said.empty() && !said_) log::info("{}: {}", kernel_path_, loaded->said);
   said_ = true;
+  loaded_ = std::move(*loaded);
+  return {};
+}
 
+Result<boot::EntryState> GuestImage::load_rest(const GuestMemory& memory,
+                                               const arch::MemoryLayout& layout,
+                                               const arch::FirmwareDescription& firmware) {
+  const std::span<std::byte> ram = memory.bytes(memory.windows().front());
   const arch::FirmwareTables tables = arch::firmware_tables(firmware, layout);
   if (!put(memory, tables.base, tables.bytes) ||
       !put(memory, tables.reset_vector, tables.reset_code)) {
@@ -113,7 +155,7 @@ Result<boot::EntryState> GuestImage::load(const GuestMemory& memory,
                             .command_line = command_line_,
                             .initrd = initrd.bytes(),
                             .rsdp = tables.root};
-  auto entry = boot::place_boot_data(*loaded, info, ram);
+  auto entry = boot::place_boot_data(loaded_, info, ram);
   if (!entry) return failure(ExitStatus::boot_image, entry.error().message);
   return *entry;
 }

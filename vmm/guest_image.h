@@ -21,8 +21,17 @@ class GuestImage {
   // Opens the files of `config`. Errors (ExitStatus::boot_image) name the path and the remedy.
   [[nodiscard]] static Result<GuestImage> open(const MachineConfig& config);
 
-  // Writes kernel, initrd, command line and firmware tables into guest memory. No vCPU runs and no
-  // device writes to memory. Errors: ExitStatus::boot_image.
+  // Writes the kernel alone into guest memory: the long part, which needs to know nothing else of
+  // the machine. No vCPU runs and no device writes to memory. Errors: ExitStatus::boot_image.
+  [[nodiscard]] Result<void> load_kernel(const GuestMemory& memory);
+
+  // Writes initrd, command line and firmware tables around the kernel, which load_kernel() loaded.
+  // Errors: ExitStatus::boot_image.
+  [[nodiscard]] Result<boot::EntryState> load_rest(const GuestMemory& memory,
+                                                   const arch::MemoryLayout& layout,
+                                                   const arch::FirmwareDescription& firmware);
+
+  // Both.
   [[nodiscard]] Result<boot::EntryState> load(const GuestMemory& memory,
                                               const arch::MemoryLayout& layout,
                                               const arch::FirmwareDescription& firmware);
@@ -36,7 +45,8 @@ class GuestImage {
   vfio_user::UniqueFd initrd_;
   std::string command_line_;
   boot::Entry entry_ = boot::Entry::automatic;
-  bool said_ = false;  // what the loader decided has been logged
+  boot::LoadedKernel loaded_;  // by load_kernel()
+  bool said_ = false;          // what the loader decided has been logged
 };
 
 }  // namespace outboard::vmm
