@@ -55,8 +55,20 @@ struct Wiring {
 // What KVM must have, and the least number of vCPUs a KVM of that kind offers is checked apart.
 [[nodiscard]] std::span<const RequiredCapability> required_capabilities();
 
-// The width of the guest's physical addresses on this host, in bits.
-[[nodiscard]] Result<unsigned> physical_address_bits(const Kvm& kvm);
+// What this host's KVM can show a guest of its CPU. Asked once: KVM takes its time.
+class HostCpu {
+ public:
+  virtual ~HostCpu() = default;
+
+  // Errors: ExitStatus::no_kvm.
+  [[nodiscard]] static Result<std::unique_ptr<const HostCpu>> ask(const Kvm& kvm);
+
+  // The width of the guest's physical addresses, in bits.
+  [[nodiscard]] virtual unsigned physical_address_bits() const = 0;
+};
+
+// Where the guest's RAM lies: the same on every host.
+[[nodiscard]] std::vector<RamWindow> ram_windows(std::uint64_t memory);
 
 // Errors (ExitStatus::memory): more memory than the guest can address.
 [[nodiscard]] Result<MemoryLayout> memory_layout(std::uint64_t memory, unsigned physical_bits);
@@ -75,8 +87,8 @@ class Cpus {
   virtual ~Cpus() = default;
 
   // Sets up `vcpus`, which were just created, and remembers the power-on state.
-  [[nodiscard]] static Result<std::unique_ptr<Cpus>> create(const Kvm& kvm, const Vm& vm,
-                                                            std::span<Vcpu> vcpus);
+  [[nodiscard]] static Result<std::unique_ptr<Cpus>> create(const Kvm& kvm, const HostCpu& host,
+                                                            const Vm& vm, std::span<Vcpu> vcpus);
 
   // Brings every vCPU and the interrupt controller back to power-on.
   [[nodiscard]] virtual Result<void> reset(std::span<Vcpu> vcpus) = 0;

@@ -30,16 +30,18 @@ Result<std::unique_ptr<Board>> Board::create(const MachineConfig& config) {
                                "vcpus",
                                limit, config.vcpus));
   }
-  const auto bits = arch::physical_address_bits(*kvm);
-  if (!bits) return tl::unexpected(bits.error());
-  auto layout = arch::memory_layout(config.memory, *bits);
-  if (!layout) return tl::unexpected(layout.error());
-  auto memory = GuestMemory::create(layout->ram, config.page_size);
+  auto memory = GuestMemory::create(arch::ram_windows(config.memory), config.page_size);
   if (!memory) return tl::unexpected(memory.error());
-  return std::unique_ptr<Board>(new Board(std::move(*kvm), std::move(*layout), std::move(*memory)));
+  return std::unique_ptr<Board>(new Board(std::move(*kvm), std::move(*memory)));
 }
 
 Result<std::vector<Vcpu>> Board::power_on(std::uint32_t vcpus) {
+  const auto host = arch::HostCpu::ask(kvm_);
+  if (!host) return tl::unexpected(host.error());
+  auto layout = arch::memory_layout(memory_.size(), (*host)->physical_address_bits());
+  if (!layout) return tl::unexpected(layout.error());
+  layout_ = std::move(*layout);
+
   auto vm = kvm_.create_vm();
   if (!vm) return tl::unexpected(vm.error());
   vm_.emplace(std::move(*vm));
@@ -64,7 +66,7 @@ Result<std::vector<Vcpu>> Board::power_on(std::uint32_t vcpus) {
     if (!vcpu) return tl::unexpected(vcpu.error());
     made.push_back(std::move(*vcpu));
   }
-  auto cpus = arch::Cpus::create(kvm_, *vm_, made);
+  auto cpus = arch::Cpus::create(kvm_, **host, *vm_, made);
   if (!cpus) return tl::unexpected(cpus.error());
   cpus_ = std::move(*cpus);
   return made;

@@ -23,21 +23,23 @@ namespace outboard::vmm {
 
 class Board {
  public:
-  // Opens KVM, checks it, and makes guest memory; no VM yet, so that devices can be attached while
-  // power_on() goes on. Errors: ExitStatus::no_kvm, ExitStatus::memory.
+  // Opens KVM, checks it, and makes guest memory: what is quick. Errors: ExitStatus::no_kvm,
+  // ExitStatus::memory.
   [[nodiscard]] static Result<std::unique_ptr<Board>> create(const MachineConfig& config);
 
-  // Makes the VM with its interrupt controller, shows it the memory, and makes the vCPUs. Once.
+  // Makes the VM with its interrupt controller, shows it the memory, and makes the vCPUs: what
+  // waits for the kernel. Once, on any thread; meanwhile devices may be attached to memory() and
+  // the kernel loaded into it. Errors: ExitStatus::no_kvm, ExitStatus::memory.
   [[nodiscard]] Result<std::vector<Vcpu>> power_on(std::uint32_t vcpus);
 
   Board(const Board&) = delete;
   Board& operator=(const Board&) = delete;
 
   [[nodiscard]] const Kvm& kvm() const { return kvm_; }
-  [[nodiscard]] const arch::MemoryLayout& layout() const { return layout_; }
   [[nodiscard]] const GuestMemory& memory() const { return memory_; }
 
   // After power_on():
+  [[nodiscard]] const arch::MemoryLayout& layout() const { return layout_; }
   [[nodiscard]] const Vm& vm() const { return *vm_; }
   [[nodiscard]] Memslots& memslots() { return *memslots_; }
   [[nodiscard]] Bus& bus() { return bus_; }
@@ -48,12 +50,11 @@ class Board {
   [[nodiscard]] arch::Cpus& cpus() { return *cpus_; }
 
  private:
-  Board(Kvm kvm, arch::MemoryLayout layout, GuestMemory memory)
-      : kvm_(std::move(kvm)), layout_(std::move(layout)), memory_(std::move(memory)) {}
+  Board(Kvm kvm, GuestMemory memory) : kvm_(std::move(kvm)), memory_(std::move(memory)) {}
 
   Kvm kvm_;
-  arch::MemoryLayout layout_;
   GuestMemory memory_;
+  arch::MemoryLayout layout_;
   Bus bus_;
   std::optional<Vm> vm_;
   std::optional<Memslots> memslots_;

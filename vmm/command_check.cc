@@ -117,7 +117,7 @@ void print_devices(const MachineConfig& config) {
 tl::expected<arch::MemoryLayout, ExitStatus> layout_or_explain(const MachineConfig& config) {
   unsigned bits = kAssumedAddressBits;
   if (const auto kvm = Kvm::open()) {
-    if (const auto known = arch::physical_address_bits(*kvm)) bits = *known;
+    if (const auto cpu = arch::HostCpu::ask(*kvm)) bits = (*cpu)->physical_address_bits();
   } else {
     log::warning("{}; {} address bits are assumed", kvm.error().message, bits);
   }

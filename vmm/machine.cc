@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <future>
 #include <thread>
 #include <utility>
 
@@ -50,7 +51,7 @@ class MachineImpl final : public Machine {
   Result<void> watch_signals();
   Result<void> wait_for_devices(DeviceAttach& attach, const std::atomic<bool>& populated);
   Result<void> plug(std::vector<AttachedDevice> attached);
-  Result<void> load_guest();
+  Result<void> enter_guest();
   void on_signal(int signal);
   void on_power(PowerEvent event);
   void on_command(ConsoleCommand command);
@@ -115,7 +116,8 @@ Result<void> MachineImpl::set_up() {
   if (!board) return tl::unexpected(board.error());
   board_ = std::move(*board);
 
-  // From here on the devices attach, and memory is faulted in, beside everything below.
+  // From here on the devices attach, KVM makes the VM, memory is faulted in and the kernel is
+  // loaded, all beside each other.
   for (const DeviceConfig& device : config_.devices) {
     device_marks_.push_back(&marks_.add_device(device.name));
   }
@@ -134,18 +136,25 @@ Result<void> MachineImpl::set_up() {
     });
   }
 
-  auto vcpus = board_->power_on(config_.vcpus);
+  auto powered = std::async(std::launch::async, [this, prefault] {
+    auto vcpus = board_->power_on(config_.vcpus);
+    marks_.stamp(Mark::kvm_ready);
+    if (!prefault) marks_.stamp(Mark::memory_ready);
+    return vcpus;
+  });
+  const auto kernel = image_->load_kernel(board_->memory());
+
+  auto vcpus = powered.get();
   if (!vcpus) return tl::unexpected(vcpus.error());
+  if (!kernel) return tl::unexpected(kernel.error());
   auto set = VcpuSet::create(
       std::move(*vcpus), board_->bus(), marks_,
       [this](VcpuEvent event) { events_.report(std::move(event)); }, config_.vcpu_affinity);
   if (!set) return tl::unexpected(set.error());
   vcpus_ = std::move(*set);
-  marks_.stamp(Mark::kvm_ready);
-  if (!prefault) marks_.stamp(Mark::memory_ready);
   fixed_ = std::make_unique<FixedDevices>(*board_, console_, marks_,
                                           [this](PowerEvent event) { on_power(event); });
-  if (auto loaded = load_guest(); !loaded) return loaded;
+  if (auto entered = enter_guest(); !entered) return entered;
   marks_.stamp(Mark::kernel_loaded);
 
   if (auto waited = wait_for_devices(attach, populated); !waited) return waited;
@@ -159,8 +168,9 @@ Result<void> MachineImpl::set_up() {
   return {};
 }
 
-Result<void> MachineImpl::load_guest() {
-  auto entry = image_->load(board_->memory(), board_->layout(), firmware());
+// The kernel is in memory.
+Result<void> MachineImpl::enter_guest() {
+  auto entry = image_->load_rest(board_->memory(), board_->layout(), firmware());
   if (!entry) return tl::unexpected(entry.error());
   return board_->cpus().enter(vcpus_->vcpus().front(), *entry);
 }
@@ -330,7 +340,8 @@ std::optional<ExitReason> MachineImpl::restart() {
   // The devices first: none of them may write to memory while the kernel is loaded anew.
   fixed_->reset();
   auto done = board_->cpus().reset(vcpus_->vcpus());
-  if (done) done = load_guest();
+  if (done) done = image_->load_kernel(board_->memory());
+  if (done) done = enter_guest();
   if (!done) return ExitReason{done.error().status, 0, done.error().message};
   vcpus_->resume();
   return std::nullopt;

@@ -77,6 +77,17 @@ bool host_tsc_is_trustworthy() {
   return file >> source && (source == "tsc" || source == "kvm-clock");
 }
 
+class X86HostCpu final : public HostCpu {
+ public:
+  explicit X86HostCpu(std::vector<kvm_cpuid_entry2> cpuid) : cpuid_(std::move(cpuid)) {}
+
+  unsigned physical_address_bits() const override { return x86_64::physical_bits(cpuid_); }
+  const std::vector<kvm_cpuid_entry2>& cpuid() const { return cpuid_; }
+
+ private:
+  const std::vector<kvm_cpuid_entry2> cpuid_;
+};
+
 class X86Cpus final : public Cpus {
  public:
   X86Cpus(const Vm& vm, x86_64::IrqchipState irqchip, x86_64::VcpuState state, std::string clock)
@@ -118,16 +129,15 @@ class X86Cpus final : public Cpus {
 
 }  // namespace
 
-Result<unsigned> physical_address_bits(const Kvm& kvm) {
+Result<std::unique_ptr<const HostCpu>> HostCpu::ask(const Kvm& kvm) {
   auto supported = supported_cpuid(kvm);
   if (!supported) return tl::unexpected(supported.error());
-  return x86_64::physical_bits(*supported);
+  return std::make_unique<const X86HostCpu>(std::move(*supported));
 }
 
-Result<std::unique_ptr<Cpus>> Cpus::create(const Kvm& kvm, const Vm& vm, std::span<Vcpu> vcpus) {
-  auto supported = supported_cpuid(kvm);
-  if (!supported) return tl::unexpected(supported.error());
-
+Result<std::unique_ptr<Cpus>> Cpus::create(const Kvm& kvm, const HostCpu& host, const Vm& vm,
+                                           std::span<Vcpu> vcpus) {
+  const auto& supported = static_cast<const X86HostCpu&>(host).cpuid();
   CpuidOptions options;
   options.vcpus = static_cast<std::uint32_t>(vcpus.size());
   options.tsc_deadline = kvm.capability(KVM_CAP_TSC_DEADLINE_TIMER) > 0;
@@ -137,7 +147,7 @@ Result<std::unique_ptr<Cpus>> Cpus::create(const Kvm& kvm, const Vm& vm, std::sp
 
   for (const Vcpu& vcpu : vcpus) {
     options.index = vcpu.index();
-    CpuidBuffer buffer(x86_64::guest_cpuid(*supported, options));
+    CpuidBuffer buffer(x86_64::guest_cpuid(supported, options));
     const int result =
         kvm_ioctl(vcpu.fd(), abi::kSetCpuid, reinterpret_cast<unsigned long>(buffer.data()));
     if (result < 0) {

@@ -23,17 +23,24 @@ std::optional<std::uint32_t> intx_gsi(std::uint32_t slot) {
   return x86_64::kIntxGsiBase + slot - 1;
 }
 
+std::vector<RamWindow> ram_windows(std::uint64_t memory) {
+  const std::uint64_t low = std::min(memory, x86_64::kLowMemoryEnd);
+  const std::uint64_t high = memory - low;
+  std::vector<RamWindow> windows;
+  windows.push_back({.address = 0, .size = low, .file_offset = 0});
+  if (high != 0) {
+    windows.push_back({.address = x86_64::kHighMemoryBase, .size = high, .file_offset = low});
+  }
+  return windows;
+}
+
 Result<MemoryLayout> memory_layout(std::uint64_t memory, unsigned physical_bits) {
   using namespace x86_64;
   MemoryLayout layout;
-  const std::uint64_t low = std::min(memory, kLowMemoryEnd);
+  layout.ram = ram_windows(memory);
+  const std::uint64_t low = layout.ram.front().size;
   const std::uint64_t high = memory - low;
-  layout.ram.push_back({.address = 0, .size = low, .file_offset = 0});
-  std::uint64_t top = kHighMemoryBase;
-  if (high != 0) {
-    layout.ram.push_back({.address = kHighMemoryBase, .size = high, .file_offset = low});
-    top += high;
-  }
+  const std::uint64_t top = kHighMemoryBase + high;
   const std::uint64_t limit = std::uint64_t{1} << physical_bits;
   const std::uint64_t base = (top + kMmio64Alignment - 1) / kMmio64Alignment * kMmio64Alignment;
   if (top > limit || base > limit || limit - base < kMmio64MinSize) {
