@@ -2,6 +2,7 @@
 #include <string>
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -438,30 +439,63 @@ TEST_CASE(
   };
   script.on[Command::dma_map] = hold_until(9);
   script.on[Command::device_get_info] = hold_until(9);
+  script.irqs[wire::kIrqErr] = {wire::kIrqEventfd, 1};
+  script.irqs[wire::kIrqReq] = {wire::kIrqEventfd, 1};
   std::size_t stage = 14;  // 9 regions and 5 interrupts; then 2 regions again, the configuration
-                           // space and the ioeventfds of BAR4, which has no pages
+                           // space, the ioeventfds of BAR4, which has no pages, ERR and REQ
   const auto queries = [&](Peer& peer, Incoming& m) {
     waiting.push_back(std::move(m));
     if (waiting.size() < stage) return;
     for (Incoming& message : waiting) behind->behave(peer, message);
     waiting.clear();
-    stage = 4;
+    stage = 6;
   };
   script.on[Command::device_get_region_info] = queries;
   script.on[Command::device_get_irq_info] = queries;
   script.on[Command::region_read] = queries;
   script.on[Command::device_get_region_io_fds] = queries;
+  script.on[Command::device_set_irqs] = queries;
   script.handle_first_io_fds = true;
   script.handle_config_reads = true;
   ScriptedServer server(script);
   behind = &server;
   auto client = server.connect(quick_options(5s));
   REQUIRE(client);
-  const auto device = (*client)->attach(windows);
+  const UniqueFd signal(::eventfd(0, EFD_CLOEXEC));
+  const vfio_user::SignalFd signals[] = {{wire::kIrqErr, signal.get()},
+                                         {wire::kIrqReq, signal.get()}};
+  const auto device = (*client)->attach(windows, signals);
   REQUIRE(device);
   CHECK(device->round_trips == 3);
+  CHECK((*client)->counters().round_trips == 1 + 9 + 14 + 6);
   CHECK(device->regions[2].mappable);
-  CHECK(server.log().size() == 1 + 9 + 14 + 4);
+  CHECK(device->irqs[wire::kIrqErr].armed);
+  CHECK(device->irqs[wire::kIrqReq].armed);
+  CHECK(server.log().size() == 1 + 9 + 14 + 6);
+  for (const Logged& entry : server.log_of(Command::device_set_irqs)) CHECK(entry.fds == 1);
+}
+
+TEST_CASE("a server that refuses to arm ERR and REQ, or has none, is attached all the same") {
+  const Steady steady;
+  const UniqueFd signal(::eventfd(0, EFD_CLOEXEC));
+  const vfio_user::SignalFd signals[] = {{wire::kIrqErr, signal.get()},
+                                         {wire::kIrqReq, signal.get()}};
+  Script script;
+  script.irqs[wire::kIrqErr] = {wire::kIrqEventfd, 1};
+  script.irqs[wire::kIrqReq] = {0, 1};  // no eventfd
+  script.on[Command::device_set_irqs] = [](Peer& peer, Incoming& m) {
+    peer.error(m.header, EPERM);
+  };
+  ScriptedServer server(script);
+  auto client = server.connect(quick_options());
+  REQUIRE(client);
+  const auto device = (*client)->attach({}, signals);
+  REQUIRE(device);
+  CHECK_FALSE(device->irqs[wire::kIrqErr].armed);
+  CHECK(device->irqs[wire::kIrqErr].refused.find("SET_IRQS") != std::string::npos);
+  CHECK_FALSE(device->irqs[wire::kIrqReq].armed);
+  CHECK(device->irqs[wire::kIrqReq].refused.empty());
+  CHECK(server.count_of(Command::device_set_irqs) == 1);
 }
 
 }  // namespace

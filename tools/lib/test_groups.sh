@@ -144,12 +144,44 @@ group_install() {
   expect "the bash completion is valid bash" bash -c '"$1" --completion bash | bash -n' completion "$prefix/bin/outboard"
   expect "no other room's header is installed" \
     bash -c '! grep -rhE "#include \"(vmm|devices|boot|tools)/" "$1/include"' include "$prefix"
+  local guest=$repo_root/build/debug/tests/micro/guests/power_button
+  case $(host_kind) in
+    none | forbidden) skip "memory of the installed outboard" "$(host_sentence)" ;;
+    *)
+      if [[ -x $guest ]]; then
+        expect "the installed outboard keeps at most 5 MiB beside the guest's memory" \
+          vmm_is_small "$prefix/bin" "$guest" 5120
+      else
+        skip "memory of the installed outboard" "its guest is built with the debug preset"
+      fi
+      ;;
+  esac
   new_temp_dir consumer
   expect "the package vfio_user is found and used by another project" \
     bash -euc 'cmake -S "$1" -B "$2" -G Ninja -DCMAKE_PREFIX_PATH="$3" -DCMAKE_BUILD_TYPE=Release && cmake --build "$2" -j "$4"' \
     consumer "$repo_root/vfio_user/examples" "$consumer" "$prefix" "$jobs"
   expect "its client reads the identity of its device, and outboard probe agrees" examples_talk "$consumer" "$prefix/bin/outboard"
   end_group
+}
+
+# outboard of the folder $1 runs the guest $2, which waits, with one vCPU and one NVMe device. What it
+# keeps in anonymous memory and of files, guest memory and pages of the device apart: at most $3 KiB.
+vmm_is_small() {
+  local folder vmm server kib=0 tries
+  new_temp_dir folder
+  printf '[kernel]\npath = "%s"\n[[device]]\nsocket = "%s"\n' "$2" "$folder/s" >"$folder/m.toml"
+  "$1/outboard-nvme" --socket "$folder/s" --memory 16M &
+  server=$!
+  cleanup_pids+=("$server")
+  for ((tries = 0; tries < 500; ++tries)); do [[ -S $folder/s ]] && break || sleep 0.02; done
+  "$1/outboard" run "$folder/m.toml" >"$folder/console" &
+  vmm=$!
+  cleanup_pids+=("$vmm")
+  for ((tries = 0; tries < 500; ++tries)); do grep -q ready "$folder/console" && break || sleep 0.02; done
+  kib=$(awk '/^[0-9a-f]+-/ {ours = $6 !~ /^\/memfd:/} /^Rss:/ && ours {sum += $2} END {print sum}' "/proc/$vmm/smaps")
+  kill "$vmm" && wait "$vmm" && kill "$server" && wait "$server" || return 1
+  echo "$kib KiB"
+  ((kib > 0 && kib <= $3))
 }
 
 # The example device of the folder $1, attached to by the example client and by the program $2.
