@@ -45,13 +45,15 @@ Result<std::vector<Vcpu>> Board::power_on(std::uint32_t vcpus) {
   auto vm = kvm_.create_vm();
   if (!vm) return tl::unexpected(vm.error());
   vm_.emplace(std::move(*vm));
-  if (auto ready = arch::prepare_vm(*vm_); !ready) return tl::unexpected(ready.error());
 
+  // Memory before the interrupt controller: its chips leave work behind for an SRCU grace period
+  // (kernels from 6.18 on), and a change of memslots waits for that, 5 ms and more.
   int slots = vm_->capability(KVM_CAP_NR_MEMSLOTS);
   if (slots == 0) slots = kDefaultMemslots;
   memslots_.emplace(*vm_, static_cast<std::uint32_t>(slots));
   for (const devices::AddressWindow& window : layout_.reserved) memslots_->reserve(window);
   if (auto added = memslots_->add_ram(memory_); !added) return tl::unexpected(added.error());
+  if (auto ready = arch::prepare_vm(*vm_); !ready) return tl::unexpected(ready.error());
 
   const int routes = std::max(vm_->capability(KVM_CAP_IRQ_ROUTING), kDefaultRoutes);
   msi_.emplace(*vm_, arch::fixed_routes(), arch::first_msi_gsi(),
