@@ -158,8 +158,8 @@ vfio_user::Result<std::unique_ptr<ServerProcess>> ServerProcess::start(
 
 vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::milliseconds deadline) {
   const Clock::time_point end = Clock::now() + deadline;
-  const UniqueFd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  if (!watch || ::inotify_add_watch(watch.get(), directory_.c_str(), IN_CREATE | IN_MOVED_TO) < 0)
+  watch_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!watch_ || ::inotify_add_watch(watch_.get(), directory_.c_str(), IN_CREATE | IN_MOVED_TO) < 0)
     return fail(errno, fmt::format("inotify: {}", std::strerror(errno)));
 
   for (;;) {
@@ -167,7 +167,7 @@ vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::millise
     if (exists && !bound_but_not_listening(socket_path_)) return {};
     // Between bind() and listen() lie microseconds, and there is no event for the second.
     const int left = remaining(end);
-    std::array<pollfd, 2> fds = {{{watch.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}}};
+    std::array<pollfd, 2> fds = {{{watch_.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}}};
     ::poll(fds.data(), fds.size(), exists ? std::min(left, 1) : left);
     if ((fds[1].revents & POLLIN) != 0) {
       siginfo_t info{};
@@ -180,7 +180,7 @@ vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::millise
                                       how));
     }
     std::array<char, 4096> events;
-    while (::read(watch.get(), events.data(), events.size()) > 0) {
+    while (::read(watch_.get(), events.data(), events.size()) > 0) {
     }
     if (remaining(end) == 0)
       return fail(ETIMEDOUT, fmt::format("its server did not listen on {} within {} ms; "

@@ -47,6 +47,7 @@ class ServerProcess {
   std::string directory_;
   std::string socket_path_;
   vfio_user::UniqueFd pidfd_;
+  vfio_user::UniqueFd watch_;  // inotify; kept, since closing it waits a grace period of the kernel
   pid_t pid_ = -1;
 };
 
