@@ -59,8 +59,8 @@ struct Irq {
   bool maskable = false;
   bool automasked = false;
   bool noresize = false;
-  bool armed = false;   // by attach(), with the eventfd it was given
-  std::string refused;  // why not, although it was given one
+  bool armed = false;     // by attach(), with the eventfd it was given
+  std::string refused{};  // why not, although it was given one
 };
 
 // An eventfd for the first vector of an interrupt, to be armed as a part of attach().
