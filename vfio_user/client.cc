@@ -62,8 +62,8 @@ tl::unexpected<Error> Client::Impl::broken(const Error& fault, const std::string
 Result<void> Client::Impl::start(std::unique_ptr<Transport> transport) {
   const std::string what = "VERSION";
   const std::uint32_t limit = max_message(options_.offered);
-  auto connection =
-      Connection::create(std::move(transport), dma_, {options_.timeouts_until_dead, limit});
+  auto connection = Connection::create(std::move(transport), dma_,
+                                       {options_.timeouts_until_dead, limit, options_.observer});
   if (!connection) return explain(connection.error(), what);
   connection_ = std::move(*connection);
 
@@ -104,7 +104,7 @@ Result<void> Client::Impl::start(std::unique_ptr<Transport> transport) {
     return broken({Error::Kind::protocol, EPROTO, "twin socket: " + socket.error().message}, what);
   }
   connection_->expect_dma_on_main(false);
-  twin_ = std::make_unique<TwinServer>(std::move(*socket), dma_, limit,
+  twin_ = std::make_unique<TwinServer>(std::move(*socket), dma_, limit, options_.observer,
                                        [this](Error error) { connection_->die(std::move(error)); });
   connection_->set_death_hook([this] { twin_->stop(); });
   twin_->start();

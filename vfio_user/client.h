@@ -28,6 +28,7 @@
 #include "vfio_user/device_description.h"
 #include "vfio_user/dma_window.h"
 #include "vfio_user/io_fd.h"
+#include "vfio_user/message_observer.h"
 #include "vfio_user/result.h"
 
 namespace outboard::vfio_user {
@@ -60,6 +61,8 @@ struct ClientOptions {
   // the count anew.
   std::uint32_t timeouts_until_dead = 3;
   Capabilities offered = default_offer();
+  // Told of every message; outlives the client. None: no time is taken.
+  MessageObserver* observer = nullptr;
 
   // As many fds as one message can carry (253), 1 MiB of data, WRITE_MULTI understood.
   static Capabilities default_offer();

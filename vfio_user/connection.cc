@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -81,10 +82,15 @@ Result<bool> Connection::submit(PendingCall& call, const Request& request, bool 
     call.keep_ = request.keep;
     call.done_ = false;
     call.connection_ = this;
+    if (pending_.in_flight() == 0) AtomicCounters::count_alone(counters_.dependent_round_trips);
+    if (options_.observer != nullptr) {
+      call.observed_ = ObservedMessage::request(request.command, call.id_, size, request.body);
+    }
     pending_.add(call);
     if (!reading_) sleep_on();  // this thread will read, the event loop need not wake up
   }
-  AtomicCounters::count(counters_.sent, static_cast<std::uint16_t>(request.command));
+  const auto command = static_cast<std::uint16_t>(request.command);
+  AtomicCounters::count(counters_.sent, command);
 
   wire::Header header{call.id_, static_cast<std::uint16_t>(request.command), size,
                       wire::kTypeCommand, 0};
@@ -94,6 +100,7 @@ Result<bool> Connection::submit(PendingCall& call, const Request& request, bool 
   const auto sent = sender_.send(std::span(parts).first(1 + request.body.size()), request.fds,
                                  Sender::kRequestBacklog);
   if (sent) {
+    AtomicCounters::count(counters_.bytes_out, command, size);
     if (*sent == Sender::Outcome::queued) nudge();
     return true;
   }
@@ -155,6 +162,7 @@ Result<Reply> Connection::finish(PendingCall& call) {
 Error Connection::time_out(std::unique_lock<std::mutex>& lock, PendingCall& call) {
   const bool too_many = !pending_.entomb(call);
   call.connection_ = nullptr;
+  note_end(call, ObservedMessage::End::timed_out);
   AtomicCounters::count(counters_.timeouts);
   // Requests that were in flight together and time out together are one stall of the server.
   if (call.started_ >= last_timeout_) {
@@ -182,6 +190,7 @@ void Connection::give_up(PendingCall& call) {
     const std::lock_guard lock(mutex_);
     if (call.connection_ == nullptr) return;
     call.connection_ = nullptr;
+    note_end(call, ObservedMessage::End::lost);
     too_many = !pending_.entomb(call);
     turn_.notify_all();
     if (!reading_) hand_on();
@@ -192,6 +201,7 @@ void Connection::give_up(PendingCall& call) {
 Result<bool> Connection::post(const wire::WriteMultiEntry& entry, std::size_t multi_payload) {
   if (sender_.queued_bytes() > Sender::kPostedBacklog) return false;
   Sender::Posted write{0, entry, multi_payload};
+  const auto began = options_.observer != nullptr ? Clock::now() : Clock::time_point{};
   {
     const std::lock_guard lock(mutex_);
     if (dead_) return tl::make_unexpected(death_);
@@ -203,8 +213,21 @@ Result<bool> Connection::post(const wire::WriteMultiEntry& entry, std::size_t mu
     return tl::make_unexpected(die(sent.error()));
   }
   AtomicCounters::count(counters_.posted);
+  if (options_.observer != nullptr) {
+    options_.observer->message(ObservedMessage::posted_write(began, write.id, entry));
+  }
   if (*sent == Sender::Outcome::queued) nudge();
   return true;
+}
+
+void Connection::note_end(PendingCall& call, ObservedMessage::End end,
+                          std::uint32_t bytes_in) const {
+  if (!call.observed_) return;
+  call.observed_->ended = Clock::now();
+  call.observed_->end = end;
+  call.observed_->bytes_in = bytes_in;
+  options_.observer->message(*call.observed_);
+  call.observed_.reset();
 }
 
 void Connection::set_single_flight() {
@@ -271,7 +294,7 @@ bool Connection::read_some(const PendingCall* until) {
 }
 
 bool Connection::dispatch(IncomingMessage& message, const PendingCall* until) {
-  AtomicCounters::count(counters_.bytes_received, message.header.size);
+  AtomicCounters::count(counters_.bytes_in, message.header.command, message.header.size);
   if (!message.is_reply()) {
     serve(message);
     return false;
@@ -297,6 +320,9 @@ bool Connection::dispatch(IncomingMessage& message, const PendingCall* until) {
   PendingCall& call = *match.call;
   timeouts_in_row_ = 0;
   call.connection_ = nullptr;
+  const bool refused = (message.header.flags & wire::kError) != 0;
+  note_end(call, refused ? ObservedMessage::End::refused : ObservedMessage::End::answered,
+           message.header.size);
   call.reply_.header = message.header;
   const auto kept = message.payload.first(std::min(call.keep_, message.payload.size()));
   call.reply_.payload.assign(kept);
@@ -312,8 +338,9 @@ void Connection::serve(IncomingMessage& message) {
   if (dma_on_main_.load(std::memory_order_relaxed) && DmaServer::is_dma(message.header)) {
     set_single_flight();
   }
-  dma_.serve(message, dma_reply_);
+  dma_.serve(message, dma_reply_, options_.observer);
   if (dma_reply_.empty()) return;
+  AtomicCounters::count(counters_.bytes_out, message.header.command, dma_reply_.size());
   const iovec part{dma_reply_.data(), dma_reply_.size()};
   const auto sent = sender_.send({&part, 1}, {}, Sender::kReplyBacklog);
   if (sent) return;  // queued or not: whoever reads looks at the queue before it waits again
@@ -432,6 +459,7 @@ Error Connection::end(Error reason, bool tell) {
     if (watched_) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, transport_->fd(), nullptr);
     for (PendingCall* const call : pending_.take_all()) {
       call->connection_ = nullptr;
+      note_end(*call, ObservedMessage::End::lost);
       call->failure_ = reason;
       call->done_ = true;
       call->arrived_.notify_one();
@@ -480,14 +508,13 @@ ClientCounters Connection::counters() const {
   const auto load = [](const AtomicCounters::Counter& c) {
     return c.load(std::memory_order_relaxed);
   };
-  std::transform(counters_.sent.begin(), counters_.sent.end(), snapshot.sent.begin(), load);
-  std::transform(counters_.received.begin(), counters_.received.end(), snapshot.received.begin(),
-                 load);
+  counters_.add_to(snapshot);
   snapshot.bytes_sent = sender_.bytes_sent();
-  snapshot.sent[static_cast<std::size_t>(wire::Command::region_write_multi)] =
-      sender_.multi_messages();
-  snapshot.bytes_received = load(counters_.bytes_received);
+  sender_.add_posted_to(snapshot);
+  snapshot.bytes_received =
+      std::accumulate(snapshot.bytes_in.begin(), snapshot.bytes_in.end(), std::uint64_t{0});
   snapshot.round_trips = load(counters_.round_trips);
+  snapshot.dependent_round_trips = load(counters_.dependent_round_trips);
   snapshot.posted = load(counters_.posted);
   snapshot.timeouts = load(counters_.timeouts);
   snapshot.late_replies = load(counters_.late_replies);

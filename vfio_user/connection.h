@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 
 #include "vfio_user/client_counters.h"
+#include "vfio_user/message_observer.h"
 #include "vfio_user/message_reader.h"
 #include "vfio_user/pending.h"
 #include "vfio_user/result.h"
@@ -53,6 +54,7 @@ class Connection final {
   struct Options {
     std::uint32_t timeouts_until_dead = 3;
     std::uint32_t max_message = 0;  // bytes of the largest message accepted, header included
+    MessageObserver* observer = nullptr;
   };
 
   struct Request {
@@ -126,6 +128,8 @@ class Connection final {
   Error end(Error reason, bool tell);
   Result<Reply> finish(PendingCall& call);  // mutex_ held, call is done
   Error time_out(std::unique_lock<std::mutex>& lock, PendingCall& call);  // releases the lock
+  // mutex_ held: the observer, if there is one, hears of the call.
+  void note_end(PendingCall& call, ObservedMessage::End end, std::uint32_t bytes_in = 0) const;
   Result<Reply> wait_at_most(PendingCall& call, Clock::duration left);
 
   // The reader role.

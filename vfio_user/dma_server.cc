@@ -121,14 +121,31 @@ int DmaServer::access(const IncomingMessage& message, std::vector<std::byte>& re
                });
 }
 
-void DmaServer::serve(const IncomingMessage& message, std::vector<std::byte>& reply) const {
+int DmaServer::answer(const IncomingMessage& message, std::vector<std::byte>& reply) const {
   const int error = is_dma(message.header) ? access(message, reply) : ENOSYS;
   if ((message.header.flags & wire::kNoReply) != 0) {
     reply.clear();
-    return;
+    return error;
   }
   if (error != 0) reply.resize(sizeof(wire::Header));
   put_header(reply, message.header, error);
+  return error;
+}
+
+void DmaServer::serve(const IncomingMessage& message, std::vector<std::byte>& reply,
+                      MessageObserver* observer) const {
+  if (observer == nullptr) {
+    static_cast<void>(answer(message, reply));
+    return;
+  }
+  ObservedMessage told = ObservedMessage::from_peer(message.header, message.payload);
+  const int error = answer(message, reply);
+  told.bytes_out = static_cast<std::uint32_t>(reply.size());
+  told.end = reply.empty() ? ObservedMessage::End::posted
+             : error != 0  ? ObservedMessage::End::refused
+                           : ObservedMessage::End::answered;
+  told.ended = std::chrono::steady_clock::now();
+  observer->message(told);
 }
 
 }  // namespace outboard::vfio_user

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "vfio_user/dma_window.h"
+#include "vfio_user/message_observer.h"
 #include "vfio_user/message_reader.h"
 #include "vfio_user/result.h"
 #include "vfio_user/wire.h"
@@ -37,10 +38,12 @@ class DmaServer final {
   // Answers one request of the server: `reply` is the whole message, or empty when none is wanted.
   // Anything but a DMA request is answered with ENOSYS. DMA must lie wholly in windows (several
   // adjoining ones will do) that permit it and have a `host`: EFAULT, EPERM; at most `max_transfer`
-  // bytes: E2BIG; descriptors, empty and malformed requests: EINVAL.
-  void serve(const IncomingMessage& message, std::vector<std::byte>& reply) const;
+  // bytes: E2BIG; descriptors, empty and malformed requests: EINVAL. The observer may be none.
+  void serve(const IncomingMessage& message, std::vector<std::byte>& reply,
+             MessageObserver* observer = nullptr) const;
 
  private:
+  int answer(const IncomingMessage& message, std::vector<std::byte>& reply) const;
   int access(const IncomingMessage& message, std::vector<std::byte>& reply) const;
   // 0, or an errno; `each` is called for every piece of [address, +size) in turn, or not at all on
   // error.

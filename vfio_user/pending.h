@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "vfio_user/message_observer.h"
 #include "vfio_user/result.h"
 #include "vfio_user/transport.h"
 #include "vfio_user/unique_fd.h"
@@ -77,6 +78,7 @@ class PendingCall final {
   bool sleeping_ = false;  // its thread waits for `arrived_`: a candidate for the reader role
   std::optional<Error> failure_;
   Reply reply_;
+  std::optional<ObservedMessage> observed_;  // only when somebody observes
   std::condition_variable arrived_;
 };
 

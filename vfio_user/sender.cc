@@ -94,6 +94,7 @@ Result<Sender::Outcome> Sender::post(const Posted& write, bool coalesce) {
       const wire::WriteMulti multi{last.multi_entries};
       std::memcpy(last.bytes.data() + sizeof header, &multi, sizeof multi);
       queued_.fetch_add(sizeof write.entry, std::memory_order_release);
+      AtomicCounters::count_alone(multi_bytes_, sizeof write.entry);
       return Outcome::queued;
     }
     if (sizeof(wire::WriteMulti) + sizeof write.entry <= write.payload_limit) {
@@ -107,7 +108,8 @@ Result<Sender::Outcome> Sender::post(const Posted& write, bool coalesce) {
         return tl::make_unexpected(std::move(queued.error()));
       }
       queue_.back().multi_entries = 1;
-      multi_messages_.fetch_add(1, std::memory_order_relaxed);
+      AtomicCounters::count_alone(multi_messages_);
+      AtomicCounters::count_alone(multi_bytes_, header.size);
       return Outcome::queued;
     }
   }
@@ -117,7 +119,24 @@ Result<Sender::Outcome> Sender::post(const Posted& write, bool coalesce) {
   wire::WriteMultiEntry entry = write.entry;
   const iovec parts[] = {
       {&header, sizeof header}, {&access, sizeof access}, {entry.data, access.count}};
-  return send_locked(parts, {}, kRequestBacklog);
+  auto sent = send_locked(parts, {}, kRequestBacklog);
+  if (sent) {
+    AtomicCounters::count_alone(posted_alone_);
+    AtomicCounters::count_alone(posted_alone_bytes_, header.size);
+  }
+  return sent;
+}
+
+void Sender::add_posted_to(ClientCounters& sum) const {
+  const auto load = [](const AtomicCounters::Counter& c) {
+    return c.load(std::memory_order_relaxed);
+  };
+  constexpr auto kWrite = static_cast<std::size_t>(wire::Command::region_write);
+  constexpr auto kMulti = static_cast<std::size_t>(wire::Command::region_write_multi);
+  sum.posted_alone += load(posted_alone_);
+  sum.bytes_out[kWrite] += load(posted_alone_bytes_);
+  sum.sent[kMulti] += load(multi_messages_);
+  sum.bytes_out[kMulti] += load(multi_bytes_);
 }
 
 Result<void> Sender::flush() {

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "vfio_user/client_counters.h"
 #include "vfio_user/result.h"
 #include "vfio_user/transport.h"
 #include "vfio_user/unique_fd.h"
@@ -56,9 +57,8 @@ class Sender final {
   [[nodiscard]] bool has_queued() const { return queued_.load(std::memory_order_acquire) > 0; }
   [[nodiscard]] std::size_t queued_bytes() const { return queued_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t bytes_sent() const { return sent_.load(std::memory_order_relaxed); }
-  [[nodiscard]] std::uint64_t multi_messages() const {
-    return multi_messages_.load(std::memory_order_relaxed);
-  }
+  // The messages that post() has made, and their bytes.
+  void add_posted_to(ClientCounters& sum) const;
 
  private:
   struct Message {
@@ -78,7 +78,10 @@ class Sender final {
   std::deque<Message> queue_;           // in order; only the first may be partly sent
   std::atomic<std::size_t> queued_{0};  // bytes in queue_; written under mutex_
   std::atomic<std::uint64_t> sent_{0};
-  std::atomic<std::uint64_t> multi_messages_{0};
+  AtomicCounters::Counter posted_alone_{0};  // these four are written under mutex_
+  AtomicCounters::Counter posted_alone_bytes_{0};
+  AtomicCounters::Counter multi_messages_{0};
+  AtomicCounters::Counter multi_bytes_{0};
 };
 
 }  // namespace outboard::vfio_user

@@ -9,9 +9,11 @@
 namespace outboard::vfio_user {
 
 TwinServer::TwinServer(std::unique_ptr<Transport> transport, const DmaServer& dma,
-                       std::uint32_t max_message, std::function<void(Error)> on_death)
+                       std::uint32_t max_message, MessageObserver* observer,
+                       std::function<void(Error)> on_death)
     : transport_(std::move(transport)),
       dma_(dma),
+      observer_(observer),
       on_death_(std::move(on_death)),
       reader_(max_message) {}
 
@@ -59,10 +61,13 @@ Result<void> TwinServer::serve_one() {
     if (!ready) return tl::make_unexpected(std::move(ready.error()));
     return {};
   }
+  const wire::Header header = (*message)->header;
+  AtomicCounters::count(counters_.bytes_in, header.command, header.size);
   if ((*message)->is_reply()) return {};  // nothing was asked here: a stray, and drained
-  AtomicCounters::count(received_, (*message)->header.command);
-  dma_.serve(**message, reply_);
+  AtomicCounters::count(counters_.received, header.command);
+  dma_.serve(**message, reply_, observer_);
   if (reply_.empty()) return {};
+  AtomicCounters::count(counters_.bytes_out, header.command, reply_.size());
   const iovec part{reply_.data(), reply_.size()};
   auto sent = transport_->send({&part, 1}, {}, kForever);
   if (!sent) return tl::make_unexpected(std::move(sent.error()));
@@ -70,9 +75,7 @@ Result<void> TwinServer::serve_one() {
 }
 
 void TwinServer::add_to(ClientCounters& counters) const {
-  for (std::size_t i = 0; i < received_.size(); ++i) {
-    counters.received[i] += received_[i].load(std::memory_order_relaxed);
-  }
+  counters_.add_to(counters);
 }
 
 }  // namespace outboard::vfio_user

@@ -1,7 +1,6 @@
 // The twin socket: requests of the server that do not get in the way of ours.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -23,7 +22,7 @@ class TwinServer final {
  public:
   // `on_death` is called from the thread when the socket fails, at most once, and not after stop().
   TwinServer(std::unique_ptr<Transport> transport, const DmaServer& dma, std::uint32_t max_message,
-             std::function<void(Error)> on_death);
+             MessageObserver* observer, std::function<void(Error)> on_death);
   ~TwinServer();  // stop() and join()
   TwinServer(const TwinServer&) = delete;
   TwinServer& operator=(const TwinServer&) = delete;
@@ -43,11 +42,12 @@ class TwinServer final {
 
   const std::unique_ptr<Transport> transport_;
   const DmaServer& dma_;
+  MessageObserver* const observer_;  // may be none
   const std::function<void(Error)> on_death_;
   MessageReader reader_;          // of the thread
   std::vector<std::byte> reply_;  // of the thread
   std::atomic<bool> stopping_{false};
-  std::array<AtomicCounters::Counter, wire::kCommandLimit> received_{};
+  AtomicCounters counters_;
   std::thread thread_;
 };
 

@@ -468,6 +468,7 @@ TEST_CASE(
   REQUIRE(device);
   CHECK(device->round_trips == 3);
   CHECK((*client)->counters().round_trips == 1 + 9 + 14 + 6);
+  CHECK((*client)->counters().dependent_round_trips == 4);  // with VERSION
   CHECK(device->regions[2].mappable);
   CHECK(device->irqs[wire::kIrqErr].armed);
   CHECK(device->irqs[wire::kIrqReq].armed);
