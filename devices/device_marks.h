@@ -26,4 +26,11 @@ enum class DeviceMark : std::size_t {
 
 using DeviceMarks = FirstTimes<DeviceMark>;
 
+// NVMe: vector 0, the admin queue's, has signalled and no other was ever connected. If the guest
+// has done I/O, its completions came by that vector, and the first of them is not known.
+[[nodiscard]] inline bool shares_one_vector(const DeviceMarks& marks) {
+  return marks.at(DeviceMark::first_interrupt).has_value() &&
+         !marks.at(DeviceMark::io_vector).has_value();
+}
+
 }  // namespace outboard::devices

@@ -28,12 +28,14 @@ std::uint64_t nanoseconds(std::chrono::steady_clock::time_point time) {
 
 DeviceAttach::DeviceAttach(const std::vector<DeviceConfig>& devices,
                            const std::vector<devices::DeviceMarks*>& marks,
-                           const GuestMemory& memory, AwaitSocket await_socket, EventLoop& loop)
+                           const GuestMemory& memory, AwaitSocket await_socket, EventLoop& loop,
+                           Trace* trace)
     : devices_(devices), memory_(memory), await_socket_(std::move(await_socket)), loop_(loop) {
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     attempts_.push_back(std::make_unique<Attempt>());
     Attempt& attempt = *attempts_.back();
     attempt.marks = marks[i];
+    if (trace != nullptr) attempt.observer = &trace->add_device(devices_[i].name);
     attempt.thread =
         std::thread([this, &config = devices_[i], &attempt] { attach(config, attempt); });
   }
@@ -95,6 +97,7 @@ vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Att
   vfio_user::ClientOptions options;
   options.name = path;  // what its messages begin with
   options.timeouts = config.timeouts;
+  options.observer = attempt.observer;
   options.posted_writes =
       config.posted_writes ? vfio_user::Posting::automatic : vfio_user::Posting::off;
   auto client = vfio_user::Client::adopt(std::move(*transport), std::move(options));

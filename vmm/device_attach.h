@@ -19,6 +19,7 @@
 #include "vmm/event_loop.h"
 #include "vmm/guest_memory.h"
 #include "vmm/machine_config.h"
+#include "vmm/trace.h"
 
 namespace outboard::vmm {
 
@@ -34,10 +35,11 @@ class DeviceAttach {
   using AwaitSocket = std::function<vfio_user::Result<std::string>(const DeviceConfig&)>;
 
   // Starts a thread for each of `devices`, which outlive this object, as does `memory`.
-  // marks[i] is stamped for devices[i].
+  // marks[i] is stamped for devices[i]. `trace`, which may be none, outlives the clients and gets
+  // their messages.
   DeviceAttach(const std::vector<DeviceConfig>& devices,
                const std::vector<devices::DeviceMarks*>& marks, const GuestMemory& memory,
-               AwaitSocket await_socket, EventLoop& loop);
+               AwaitSocket await_socket, EventLoop& loop, Trace* trace = nullptr);
   DeviceAttach(const DeviceAttach&) = delete;
   DeviceAttach& operator=(const DeviceAttach&) = delete;
   ~DeviceAttach();  // cancels what is under way, and waits for it
@@ -52,8 +54,9 @@ class DeviceAttach {
  private:
   struct Attempt {
     std::thread thread;
-    devices::DeviceMarks* marks = nullptr;  // constant
-    bool done = false;                      // under mutex_
+    devices::DeviceMarks* marks = nullptr;           // constant
+    vfio_user::MessageObserver* observer = nullptr;  // constant
+    bool done = false;                               // under mutex_
     vfio_user::UniqueFd socket;             // under mutex_: to wake the thread when cancelled
     std::optional<vfio_user::Error> error;  // under mutex_
     AttachedDevice device;                  // under mutex_

@@ -19,6 +19,7 @@
 #include "vmm/log.h"
 #include "vmm/machine_events.h"
 #include "vmm/marks.h"
+#include "vmm/memory_use.h"
 #include "vmm/pci_device.h"
 #include "vmm/statistics.h"
 #include "vmm/vcpu_set.h"
@@ -36,6 +37,8 @@ class MachineImpl final : public Machine {
         console_(parts.console),
         marks_(parts.marks),
         await_socket_(parts.await_socket),
+        trace_(parts.trace),
+        started_(parts.started),
         events_(parts.loop) {}
   ~MachineImpl() override;
 
@@ -45,7 +48,10 @@ class MachineImpl final : public Machine {
   void press_power_button() override;
   void request_stop(StopReason reason) override { events_.stop(std::move(reason)); }
   std::vector<PlacedBar> placed_bars() const override;
-  std::string statistics() const override;
+  MachineCounters counters() const override;
+  std::string statistics() const override {
+    return statistics_text(marks_, counters(), memory_use());
+  }
 
  private:
   Result<void> watch_signals();
@@ -68,6 +74,8 @@ class MachineImpl final : public Machine {
   ConsoleBackend& console_;
   Marks& marks_;
   const std::function<vfio_user::Result<std::string>(const DeviceConfig&)> await_socket_;
+  Trace* const trace_;  // may be none
+  const std::function<void()> started_;
   MachineEvents events_;
   std::vector<devices::DeviceMarks*> device_marks_;  // one a device, of marks_
   std::optional<devices::WatchId> signals_;
@@ -121,7 +129,8 @@ Result<void> MachineImpl::set_up() {
   for (const DeviceConfig& device : config_.devices) {
     device_marks_.push_back(&marks_.add_device(device.name));
   }
-  DeviceAttach attach(config_.devices, device_marks_, board_->memory(), await_socket_, loop_);
+  DeviceAttach attach(config_.devices, device_marks_, board_->memory(), await_socket_, loop_,
+                      trace_);
   const bool prefault =
       config_.prefault == Prefault::all ||
       (config_.prefault == Prefault::automatic && config_.page_size != PageSize::k4);
@@ -149,7 +158,7 @@ Result<void> MachineImpl::set_up() {
   if (!kernel) return tl::unexpected(kernel.error());
   auto set = VcpuSet::create(
       std::move(*vcpus), board_->bus(), marks_,
-      [this](VcpuEvent event) { events_.report(std::move(event)); }, config_.vcpu_affinity);
+      [this](VcpuEvent event) { events_.report(std::move(event)); }, config_.vcpu_affinity, trace_);
   if (!set) return tl::unexpected(set.error());
   vcpus_ = std::move(*set);
   fixed_ = std::make_unique<FixedDevices>(*board_, console_, marks_,
@@ -292,6 +301,7 @@ ExitReason MachineImpl::run() {
   running_ = true;
   fixed_->start_console(loop_, [this](ConsoleCommand command) { on_command(command); });
   vcpus_->resume();
+  if (started_) started_();
   std::optional<ExitReason> reason;
   while (!(reason = handle_events())) loop_.run_once();
   shut_down();
@@ -362,18 +372,14 @@ std::vector<PlacedBar> MachineImpl::placed_bars() const {
   return all;
 }
 
-std::string MachineImpl::statistics() const {
-  std::string text = marks_.report();
-  if (vcpus_) text += exit_lines(vcpus_->counters());
-  if (board_) {
-    text += fmt::format("interrupt routes: sent to KVM {} times; {} reboots\n",
-                        board_->msi().pushes(), restarts_);
-  }
-  if (fixed_ && fixed_->lost_output() != 0) {
-    text += fmt::format("console: {} bytes of output lost\n", fixed_->lost_output());
-  }
-  for (const PciDevice& device : devices_) text += device.statistics();
-  return text;
+MachineCounters MachineImpl::counters() const {
+  MachineCounters all;
+  if (vcpus_) all.vcpus = vcpus_->counters();
+  for (const PciDevice& device : devices_) all.devices.push_back(device.counters());
+  if (board_) all.route_pushes = board_->msi().pushes();
+  all.reboots = restarts_;
+  if (fixed_) all.console_lost = fixed_->lost_output();
+  return all;
 }
 
 }  // namespace

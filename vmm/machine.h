@@ -22,6 +22,8 @@ namespace outboard::vmm {
 class ConsoleBackend;
 class EventLoop;
 class Marks;
+class Trace;
+struct MachineCounters;
 
 // Why `Machine::run` returned.
 struct ExitReason {
@@ -49,7 +51,10 @@ struct MachineParts {
   Marks& marks;             // time stamps from process start to power-off
   // Returns the path of the device's listening socket; may block until its server is up. Called
   // once a device, each call on that device's own attach thread. Empty: `DeviceConfig::socket`.
-  std::function<vfio_user::Result<std::string>(const DeviceConfig&)> await_socket;
+  std::function<vfio_user::Result<std::string>(const DeviceConfig&)> await_socket = {};
+  Trace* trace = nullptr;  // gets every exit and every message; may be none
+  // Called by Machine::run as soon as the vCPUs have been let loose; may be empty.
+  std::function<void()> started = {};
 };
 
 // One BAR of one device, as pre-placed before the guest starts.
@@ -85,8 +90,11 @@ class Machine {
 
   [[nodiscard]] virtual std::vector<PlacedBar> placed_bars() const = 0;
 
-  // Counters for people: exits by kind, messages by device, boot times. Several lines, each ended
-  // by '\n'. Main thread, at any time after creation.
+  // Exits by kind, messages by device and command. Main thread, at any time after creation.
+  [[nodiscard]] virtual MachineCounters counters() const = 0;
+
+  // The same for people, with the boot times and the memory in use. Several lines, each ended by
+  // '\n'. Main thread, at any time after creation.
   [[nodiscard]] virtual std::string statistics() const = 0;
 };
 

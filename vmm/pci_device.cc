@@ -6,7 +6,6 @@
 
 #include "vmm/arch.h"
 #include "vmm/log.h"
-#include "vmm/statistics.h"
 
 namespace outboard::vmm {
 namespace {
@@ -96,6 +95,8 @@ Result<PciDevice> PciDevice::plug(
   if (auto placed = device.function_->place_bars(allocator); !placed) {
     return refused(config, placed.error());
   }
+  device.marks_ = &marks;
+  device.attach_round_trips_ = device.client_->counters().dependent_round_trips;
   return device;
 }
 
@@ -112,14 +113,14 @@ std::vector<PlacedBar> PciDevice::bars() const {
   return bars;
 }
 
-std::string PciDevice::statistics() const {
-  const devices::VfioFunctionCounters counters = function_->counters();
-  std::string text = device_lines(config_->name, client_->counters(), counters);
-  if (counters.device_errors + counters.removal_requests != 0) {
-    text += fmt::format("device '{}': its server signalled {} errors and {} removal requests\n",
-                        config_->name, counters.device_errors, counters.removal_requests);
-  }
-  return text;
+DeviceCounters PciDevice::counters() const {
+  DeviceCounters counters;
+  counters.name = config_->name;
+  counters.messages = client_->counters();
+  counters.accesses = function_->counters();
+  counters.attach_round_trips = attach_round_trips_;
+  counters.completion_shared_vector = devices::shares_one_vector(*marks_);
+  return counters;
 }
 
 }  // namespace outboard::vmm

@@ -14,6 +14,7 @@
 #include "vmm/error.h"
 #include "vmm/machine.h"
 #include "vmm/machine_config.h"
+#include "vmm/machine_counters.h"
 
 namespace outboard::vmm {
 
@@ -39,8 +40,8 @@ class PciDevice {
   // The BARs where they are now. Main thread.
   [[nodiscard]] std::vector<PlacedBar> bars() const;
 
-  // Lines for --stats. Any thread.
-  [[nodiscard]] std::string statistics() const;
+  // Any thread.
+  [[nodiscard]] DeviceCounters counters() const;
 
  private:
   PciDevice(const DeviceConfig& config, std::uint32_t slot,
@@ -50,6 +51,8 @@ class PciDevice {
   const DeviceConfig* config_;
   std::uint32_t slot_;
   std::unique_ptr<vfio_user::Client> client_;
+  const devices::DeviceMarks* marks_ = nullptr;
+  std::uint64_t attach_round_trips_ = 0;
   std::unique_ptr<devices::VfioFunction> function_;  // uses the client: destroyed before it
 };
 

@@ -2,19 +2,17 @@
 
 // The machine's counters as text for a person. Pure.
 
-#include <cstdint>
+#include <optional>
 #include <string>
 
-#include "devices/vfio_function.h"
-#include "vfio_user/client.h"
-#include "vmm/vcpu_set.h"
+#include "vmm/machine_counters.h"
+#include "vmm/marks.h"
+#include "vmm/memory_use.h"
 
 namespace outboard::vmm {
 
-// "exits: ..." and "device 'disk0': ..." lines, each ended by '\n'.
-[[nodiscard]] std::string exit_lines(const ExitCounters& exits);
-[[nodiscard]] std::string device_lines(const std::string& name,
-                                       const vfio_user::Client::Counters& messages,
-                                       const devices::VfioFunctionCounters& accesses);
+// Boot times, exits, each device's messages, memory: several lines, each ended by '\n'.
+[[nodiscard]] std::string statistics_text(const Marks& marks, const MachineCounters& counters,
+                                          const std::optional<MemoryUse>& memory);
 
 }  // namespace outboard::vmm

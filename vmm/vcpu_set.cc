@@ -42,6 +42,32 @@ Result<void> set_affinity(pthread_t thread, std::size_t index, const std::vector
   return {};
 }
 
+ExitKind kind_of(const VcpuExit& exit) {
+  if (std::holds_alternative<MmioExit>(exit)) return ExitKind::memory;
+  if (std::holds_alternative<PioExit>(exit)) return ExitKind::port;
+  if (std::holds_alternative<InterruptedExit>(exit)) return ExitKind::interrupted;
+  if (std::holds_alternative<PagesGoneExit>(exit)) return ExitKind::pages_gone;
+  if (std::holds_alternative<SystemEventExit>(exit)) return ExitKind::system_event;
+  if (std::holds_alternative<ShutdownExit>(exit)) return ExitKind::shutdown;
+  return ExitKind::failure;
+}
+
+ExitEvent event_of(const VcpuExit& exit, ExitKind kind, std::uint32_t vcpu) {
+  ExitEvent event;
+  event.kind = kind;
+  event.vcpu = vcpu;
+  if (const auto* mmio = std::get_if<MmioExit>(&exit)) {
+    event.address = mmio->address;
+    event.size = static_cast<std::uint32_t>(mmio->data.size());
+    event.write = mmio->write;
+  } else if (const auto* pio = std::get_if<PioExit>(&exit)) {
+    event.address = pio->port;
+    event.size = pio->size * pio->count;
+    event.write = pio->write;
+  }
+  return event;
+}
+
 void count(std::atomic<std::uint64_t>& counter) {
   // One writer: no locked instruction on an exit.
   counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -49,16 +75,23 @@ void count(std::atomic<std::uint64_t>& counter) {
 
 }  // namespace
 
-VcpuSet::VcpuSet(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler)
-    : vcpus_(std::move(vcpus)), bus_(bus), marks_(marks), handler_(std::move(handler)) {
+VcpuSet::VcpuSet(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler,
+                 Trace* trace)
+    : vcpus_(std::move(vcpus)),
+      bus_(bus),
+      marks_(marks),
+      handler_(std::move(handler)),
+      trace_(trace) {
   for (std::size_t i = 0; i < vcpus_.size(); ++i) seats_.push_back(std::make_unique<Seat>());
 }
 
 Result<std::unique_ptr<VcpuSet>> VcpuSet::create(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks,
                                                  EventHandler handler,
-                                                 const std::vector<std::vector<int>>& affinity) {
+                                                 const std::vector<std::vector<int>>& affinity,
+                                                 Trace* trace) {
   install_kick_handler();
-  std::unique_ptr<VcpuSet> set(new VcpuSet(std::move(vcpus), bus, marks, std::move(handler)));
+  std::unique_ptr<VcpuSet> set(
+      new VcpuSet(std::move(vcpus), bus, marks, std::move(handler), trace));
   for (std::size_t i = 0; i < set->seats_.size(); ++i) {
     try {
       set->seats_[i]->thread = std::jthread([raw = set.get(), i] { raw->thread_main(i); });
@@ -171,16 +204,25 @@ void VcpuSet::run_until_told(Vcpu& vcpu, Seat& seat, Bus::Reader& reader) {
 }
 
 void VcpuSet::handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& reader) {
+  const ExitKind kind = kind_of(exit);
+  count(seat.exits[static_cast<std::size_t>(kind)]);
+  if (trace_ == nullptr) return act_on(exit, vcpu, seat, reader);
+  ExitEvent event = event_of(exit, kind, vcpu.index());
+  event.began = Marks::now();
+  act_on(exit, vcpu, seat, reader);
+  event.ended = Marks::now();
+  trace_->exit(event);
+}
+
+void VcpuSet::act_on(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& reader) {
   if (const auto* mmio = std::get_if<MmioExit>(&exit)) {
-    count(seat.mmio);
     if (mmio->write) {
       reader.write(devices::Space::mmio, mmio->address, mmio->data);
     } else {
       reader.read(devices::Space::mmio, mmio->address, mmio->data);
     }
-    note_unhandled(seat, reader, "memory", mmio->address, mmio->write);
+    note_unanswered(seat, reader, "memory", mmio->address, mmio->write);
   } else if (const auto* pio = std::get_if<PioExit>(&exit)) {
-    count(seat.pio);
     for (std::uint32_t i = 0; i < pio->count; ++i) {
       const auto one = pio->data.subspan(std::size_t{i} * pio->size, pio->size);
       if (pio->write) {
@@ -189,24 +231,18 @@ void VcpuSet::handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& 
         reader.read(devices::Space::pio, pio->port, one);
       }
     }
-    note_unhandled(seat, reader, "port", pio->port, pio->write);
-  } else if (std::holds_alternative<InterruptedExit>(exit)) {
-    count(seat.interrupted);
+    note_unanswered(seat, reader, "port", pio->port, pio->write);
   } else if (std::holds_alternative<PagesGoneExit>(exit)) {
-    count(seat.other);
     // Pages of a server are replaced, and its device will be declared dead; the guest goes on.
     const std::uint64_t repairs = devices::repair_pages();
     if (repairs != std::exchange(seat.repairs, repairs)) return;
     report({VcpuEvent::Kind::failure, vcpu.index(),
             "KVM_RUN failed: the host pages behind a guest address are gone (Bad address)"});
   } else if (const auto* failed = std::get_if<FailureExit>(&exit)) {
-    count(seat.other);
     report({VcpuEvent::Kind::failure, vcpu.index(), failed->what});
   } else if (std::holds_alternative<ShutdownExit>(exit)) {
-    count(seat.other);
     report({VcpuEvent::Kind::shutdown, vcpu.index(), "the guest's CPU shut down"});
   } else if (const auto* event = std::get_if<SystemEventExit>(&exit)) {
-    count(seat.other);
     switch (event->kind) {
       case SystemEventExit::Kind::power_off:
         report({VcpuEvent::Kind::power_off, vcpu.index(), "power-off"});
@@ -221,14 +257,14 @@ void VcpuSet::handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& 
   }
 }
 
-void VcpuSet::note_unhandled(Seat& seat, const Bus::Reader& reader, const char* space,
-                             std::uint64_t address, bool write) {
-  const std::uint64_t unhandled = reader.unhandled();
-  if (unhandled == seat.unhandled.load(std::memory_order_relaxed)) return;
-  seat.unhandled.store(unhandled, std::memory_order_relaxed);
+void VcpuSet::note_unanswered(Seat& seat, const Bus::Reader& reader, const char* space,
+                              std::uint64_t address, bool write) {
+  const std::uint64_t unanswered = reader.unhandled();
+  if (unanswered == seat.unanswered.load(std::memory_order_relaxed)) return;
+  seat.unanswered.store(unanswered, std::memory_order_relaxed);
   if (!log::enabled(log::Level::debug)) return;
   log::write_limited(
-      unhandled_log_, log::Level::debug,
+      unanswered_log_, log::Level::debug,
       fmt::format("no device answers a {} {} at {:#x}", space, write ? "write" : "read", address));
 }
 
@@ -237,16 +273,16 @@ void VcpuSet::report(VcpuEvent event) {
   handler_(std::move(event));
 }
 
-ExitCounters VcpuSet::counters() const {
-  ExitCounters sum;
+std::vector<ExitCounters> VcpuSet::counters() const {
+  std::vector<ExitCounters> all;
   for (const auto& seat : seats_) {
-    sum.pio += seat->pio.load(std::memory_order_relaxed);
-    sum.mmio += seat->mmio.load(std::memory_order_relaxed);
-    sum.interrupted += seat->interrupted.load(std::memory_order_relaxed);
-    sum.other += seat->other.load(std::memory_order_relaxed);
-    sum.unhandled += seat->unhandled.load(std::memory_order_relaxed);
+    ExitCounters& one = all.emplace_back();
+    for (std::size_t i = 0; i < kExitKinds; ++i) {
+      one.by_kind[i] = seat->exits[i].load(std::memory_order_relaxed);
+    }
+    one.unanswered = seat->unanswered.load(std::memory_order_relaxed);
   }
-  return sum;
+  return all;
 }
 
 }  // namespace outboard::vmm

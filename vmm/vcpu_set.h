@@ -31,8 +31,10 @@
 
 #include "vmm/bus.h"
 #include "vmm/error.h"
+#include "vmm/exits.h"
 #include "vmm/log.h"
 #include "vmm/marks.h"
+#include "vmm/trace.h"
 #include "vmm/vcpu.h"
 
 namespace outboard::vmm {
@@ -46,15 +48,6 @@ struct VcpuEvent {
   std::string what;  // one line
 };
 
-// Exits by kind, over all vCPUs, since the start.
-struct ExitCounters {
-  std::uint64_t pio = 0;
-  std::uint64_t mmio = 0;
-  std::uint64_t interrupted = 0;
-  std::uint64_t other = 0;
-  std::uint64_t unhandled = 0;  // accesses that no device answered
-};
-
 class VcpuSet {
  public:
   // Called on a vCPU's thread.
@@ -62,10 +55,11 @@ class VcpuSet {
 
   // Starts a thread a vCPU, parked. `affinity[i]`, where there is one and it is not empty, are the
   // host CPUs of vCPU i. Errors: a host CPU that does not exist (ExitStatus::configuration), no
-  // thread (ExitStatus::internal_error).
+  // thread (ExitStatus::internal_error). `trace`, which may be none, outlives the set and hears of
+  // every exit.
   [[nodiscard]] static Result<std::unique_ptr<VcpuSet>> create(
       std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler,
-      const std::vector<std::vector<int>>& affinity);
+      const std::vector<std::vector<int>>& affinity, Trace* trace = nullptr);
 
   VcpuSet(const VcpuSet&) = delete;
   VcpuSet& operator=(const VcpuSet&) = delete;
@@ -88,8 +82,8 @@ class VcpuSet {
   // The vCPUs, for setting and reading registers while they are parked.
   [[nodiscard]] std::vector<Vcpu>& vcpus() { return vcpus_; }
 
-  // Any thread.
-  [[nodiscard]] ExitCounters counters() const;
+  // One a vCPU. Any thread.
+  [[nodiscard]] std::vector<ExitCounters> counters() const;
 
  private:
   enum class Order { pause, run, stop };
@@ -99,16 +93,18 @@ class VcpuSet {
     std::jthread thread;
     State state = State::parked;  // under mutex_
     std::uint64_t repairs = 0;    // its own thread: what repair_pages() said last
-    std::atomic<std::uint64_t> pio{0}, mmio{0}, interrupted{0}, other{0}, unhandled{0};
+    std::array<std::atomic<std::uint64_t>, kExitKinds> exits{};  // by kind
+    std::atomic<std::uint64_t> unanswered{0};
   };
 
-  VcpuSet(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler);
+  VcpuSet(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler, Trace* trace);
   void thread_main(std::size_t index);
   bool wait_for_run(Vcpu& vcpu, Seat& seat);  // false: end
   void run_until_told(Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
   void handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
-  void note_unhandled(Seat& seat, const Bus::Reader& reader, const char* space,
-                      std::uint64_t address, bool write);
+  void act_on(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
+  void note_unanswered(Seat& seat, const Bus::Reader& reader, const char* space,
+                       std::uint64_t address, bool write);
   void report(VcpuEvent event);
   void give(Order order);                     // publishes and kicks
   [[nodiscard]] bool all(State state) const;  // under mutex_
@@ -117,7 +113,8 @@ class VcpuSet {
   Bus& bus_;
   Marks& marks_;
   const EventHandler handler_;
-  log::RateLimit unhandled_log_;              // the guest can trigger these lines
+  Trace* const trace_;                        // may be none
+  log::RateLimit unanswered_log_;             // the guest can trigger these lines
   std::vector<std::unique_ptr<Seat>> seats_;  // fixed after create()
 
   mutable std::mutex mutex_;  // a leaf: nothing is called under it but pthread_kill

@@ -19,8 +19,8 @@ struct Fixture {
   CompletionProbe probe{router, loop, marks};
   vfio_user::UniqueFd fds[3];
 
-  Fixture() {
-    for (std::uint32_t i = 0; i < 3; ++i) {
+  explicit Fixture(std::uint32_t vectors = 3) {
+    for (std::uint32_t i = 0; i < vectors; ++i) {
       fds[i].reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
       const MsiRouter::Route route{*probe.allocate_gsi(), {0xfee00000, i}};
       REQUIRE(probe.set_routes({&route, 1}));
@@ -79,6 +79,19 @@ TEST_CASE("probe: after the first I/O completion every vector is connected, new 
   CHECK(f.loop.watches() == 1);
   f.signal(2);
   CHECK(f.arrived() == Vectors{2});
+}
+
+TEST_CASE("one vector for all queues: vector 0 has signalled and no other was ever connected") {
+  Fixture one(1);
+  CHECK(!shares_one_vector(one.marks));  // nothing has completed yet
+  one.signal(0);
+  one.loop.run();
+  CHECK(shares_one_vector(one.marks));
+  CHECK(one.arrived() == Vectors{0});
+  Fixture two(2);
+  two.signal(0);
+  two.loop.run();
+  CHECK(!shares_one_vector(two.marks));
 }
 
 TEST_CASE("probe: a vector masked before its first signal keeps it pending, then delivers once") {
