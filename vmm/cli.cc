@@ -18,7 +18,8 @@ constexpr const char* kRunHelp =
     R"(
 The guest's serial console is on standard input and output, the log on standard error.
 At a terminal: Ctrl-A x ends the machine, Ctrl-A p presses its power button, Ctrl-A h helps.
-SIGTERM presses the power button; a second one, or the deadline, ends the machine.)";
+SIGTERM presses the power button; a second one, or the deadline, ends the machine. SIGUSR1 prints
+what --stats prints.)";
 
 constexpr const char* kFooter = R"(
 Exit status of run:
@@ -112,6 +113,14 @@ int command_line(int argc, char** argv, Marks& marks) {
   add_config_file(*run_app, run.config, true);
   add_config_options(*run_app, run.config);
   run_app->add_flag("--stats", run.statistics, "Print counters and boot times at the end");
+  run_app
+      ->add_option("--boot-report", run.boot_report,
+                   "Write boot times and counters as JSON when the run ends")
+      ->type_name("FILE.json");
+  run_app
+      ->add_option("--trace", run.trace,
+                   "Write every exit and message with its times, for ui.perfetto.dev")
+      ->type_name("FILE.json");
 
   CheckCommand check;
   CLI::App* check_app =

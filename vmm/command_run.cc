@@ -2,12 +2,15 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "vmm/commands.h"
 #include "vmm/console.h"
 #include "vmm/event_loop.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
+#include "vmm/memory_use.h"
+#include "vmm/run_files.h"
 #include "vmm/server_process.h"
 
 namespace outboard::vmm {
@@ -31,22 +34,24 @@ std::optional<MachineConfig> load_or_explain(const ConfigSource& source) {
   return std::move(*config);
 }
 
-int run_machine(const RunCommand& command, Marks& marks) {
-  auto config = load_or_explain(command.config);
-  if (!config) return to_int(ExitStatus::configuration);
-  config->statistics = command.statistics;
-  marks.stamp(Mark::configuration_read);
+namespace {
 
-  auto console = ConsoleBackend::open(config->console);
-  if (!console) return explain(ExitStatus::configuration, console.error().message);
+RunEnd failed(ExitStatus status, std::string message) {
+  log::error("{}", message);
+  return {.exit_status = to_int(status), .message = std::move(message)};
+}
+
+RunEnd run_guest(const MachineConfig& config, Marks& marks, RunFiles& files) {
+  auto console = ConsoleBackend::open(config.console);
+  if (!console) return failed(ExitStatus::configuration, console.error().message);
   if (const std::string where = (*console)->description(); !where.empty()) log::info("{}", where);
 
   // Started before any thread exists; they come up while KVM, memory and kernel are made ready.
   std::map<std::string, std::unique_ptr<ServerProcess>> servers;
-  for (const DeviceConfig& device : config->devices) {
+  for (const DeviceConfig& device : config.devices) {
     if (device.server.empty()) continue;
     auto server = ServerProcess::start(device.name, device.server, device.server_affinity);
-    if (!server) return explain(ExitStatus::device_attach, server.error().message);
+    if (!server) return failed(ExitStatus::device_attach, server.error().message);
     servers.emplace(device.name, std::move(*server));
   }
   const auto await_socket =
@@ -59,10 +64,15 @@ int run_machine(const RunCommand& command, Marks& marks) {
   };
 
   auto loop = EventLoop::create();
-  if (!loop) return explain(ExitStatus::internal_error, loop.error().message);
+  if (!loop) return failed(ExitStatus::internal_error, loop.error().message);
 
-  auto machine = Machine::create(*config, MachineParts{**loop, **console, marks, await_socket});
-  if (!machine) return explain(machine.error().status, machine.error().message);
+  auto machine = Machine::create(config, MachineParts{.loop = **loop,
+                                                      .console = **console,
+                                                      .marks = marks,
+                                                      .await_socket = await_socket,
+                                                      .trace = files.trace(),
+                                                      .started = [&] { files.guest_started(); }});
+  if (!machine) return failed(machine.error().status, machine.error().message);
 
   const ExitReason reason = (*machine)->run();
   (*console)->stop();
@@ -73,9 +83,32 @@ int run_machine(const RunCommand& command, Marks& marks) {
     else
       log::error("{}", reason.message);
   }
-  if (command.statistics) std::fputs((*machine)->statistics().c_str(), stderr);
+  if (config.statistics) std::fputs((*machine)->statistics().c_str(), stderr);
+  RunEnd end{.exit_status = reason.exit_code(),
+             .message = reason.message,
+             .counters = (*machine)->counters(),
+             .at_end = files.wants_report() ? memory_use() : std::nullopt};
   machine->reset();  // the devices let go of their servers before these are stopped
-  return reason.exit_code();
+  return end;
+}
+
+}  // namespace
+
+int run_machine(const RunCommand& command, Marks& marks) {
+  auto files = RunFiles::create(command.boot_report, command.trace);
+  if (!files) return explain(files.error().status, files.error().message);
+  auto config = load_or_explain(command.config);
+  if (!config) return to_int(ExitStatus::configuration);
+  config->statistics = command.statistics;
+  marks.stamp(Mark::configuration_read);
+
+  RunEnd end = run_guest(*config, marks, *files);
+  const int status = end.exit_status;
+  if (auto written = files->write(*config, marks, std::move(end)); !written) {
+    const int unwritten = explain(written.error().status, written.error().message);
+    return status != 0 ? status : unwritten;
+  }
+  return status;
 }
 
 }  // namespace outboard::vmm

@@ -27,6 +27,8 @@ struct ConfigSource {
 struct RunCommand {
   ConfigSource config;
   bool statistics = false;
+  std::string boot_report;  // path of a file to write; empty: none
+  std::string trace;        // likewise
 };
 int run_machine(const RunCommand& command, Marks& marks);
 

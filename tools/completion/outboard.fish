@@ -15,6 +15,8 @@ complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l memory -
 complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l vcpus -x -d 'Number of vCPUs'
 complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l set -x -d 'Override a key: path=value'
 complete -c outboard -n '__fish_seen_subcommand_from run' -l stats -d 'Print counters at the end'
+complete -c outboard -n '__fish_seen_subcommand_from run' -l boot-report -rF -d 'Write boot times and counters as JSON'
+complete -c outboard -n '__fish_seen_subcommand_from run' -l trace -rF -d 'Write every exit and message with its times'
 complete -c outboard -n '__fish_seen_subcommand_from check' -l schema -d 'Print every key'
 complete -c outboard -n '__fish_seen_subcommand_from probe' -F -l json -d 'Machine-readable'
 complete -c outboard -n '__fish_seen_subcommand_from dump' -a 'acpi fdt cmdline'
