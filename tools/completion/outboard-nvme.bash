@@ -20,10 +20,10 @@ _outboard_nvme() {
       compopt -o nospace
       return
       ;;
-    --memory | --null | --queues | --serial | --ready-fd) return ;;
+    --memory | --null | --queues | --serial | --ready-fd | --first-read-fd) return ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W '--socket --file --memory --null --namespace --block-size
-    --read-only --queues --doorbells --serial --threads --stats --once --ready-fd --help
-    --version' -- "$current")
+    --read-only --queues --doorbells --serial --threads --stats --once --ready-fd --first-read-fd
+    --help --version' -- "$current")
 }
 complete -F _outboard_nvme outboard-nvme

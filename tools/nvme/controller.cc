@@ -100,7 +100,11 @@ bool Controller::look_at_doorbells() {
   for (u16 id = 0; id <= core_.queues.highest_cq(); ++id) {
     if (core_.queues.cq(id).live) judge(core_.queues.look_at_cq(id));
   }
-  for (const u16 id : core_.queues.live_sqs()) judge(core_.queues.look_at_sq(id));
+  for (const u16 id : core_.queues.live_sqs()) {
+    const auto look = core_.queues.look_at_sq(id);
+    if (look == Queues::Look::work && id != 0) core_.io_clock.doorbell();
+    judge(look);
+  }
   if (work && !core_.interrupts.message_signalled()) core_.interrupts.set_pin(pin_level());
   return work;
 }
@@ -129,6 +133,7 @@ bool Controller::fetch() {
       if (fetched == Queues::Fetched::unreachable) fatal();
       if (fetched != Queues::Fetched::command) break;
       any = true;
+      if (id != 0) core_.io_clock.fetched();
       free_.pop_back();
       request.sq = id;
       request.ns = nullptr;
@@ -246,9 +251,14 @@ void Controller::finish(Request& request, Status status, u32 dw0) {
     const u64 lba = has_lba ? u64{request.command.dw11} << 32 | request.command.dw10 : 0;
     core_.logs.add_error(request.sq, request.command, status_field(status), lba);
   }
+  const bool read = status == Status::success && request.sq != 0 &&
+                    request.command.opcode == static_cast<u8>(IoOpcode::read);
+  const bool interrupts = read && core_.queues.cq(core_.queues.sq(request.sq).cq).interrupts;
   if (!core_.queues.post(request)) {
     fatal();
     release(request);
+  } else if (read) {
+    core_.io_clock.read(interrupts);
   }
 }
 

@@ -57,6 +57,7 @@ class Controller final : private Engine {
   bool flush_all();
 
   const Counters& counters() const { return core_.counters; }
+  IoClock& io_clock() { return core_.io_clock; }
   std::span<const Namespace> namespaces() const { return core_.namespaces; }
   u16 vectors() const { return core_.vectors; }
   // The level that the interrupt pin should have.

@@ -137,6 +137,7 @@ void Controller::enable() {
   const u32 sq_entries = (r.aqa & 0xfff) + 1;
   const u32 cq_entries = (r.aqa >> 16 & 0xfff) + 1;
   ++core_.counters.enables;
+  core_.io_clock.enabled();
   r.csts = 0;
   const u64 page_mask = (u64{4096} << page_shift) - 1;
   const bool command_set = (r.cc >> 4 & 7) == 0;

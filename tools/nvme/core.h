@@ -8,6 +8,7 @@
 #include "tools/nvme/features.h"
 #include "tools/nvme/guest.h"
 #include "tools/nvme/identify.h"
+#include "tools/nvme/io_times.h"
 #include "tools/nvme/log_pages.h"
 #include "tools/nvme/namespaces.h"
 #include "tools/nvme/queues.h"
@@ -46,6 +47,7 @@ struct Core {
   GuestDma& dma;
   Interrupts& interrupts;
   Counters counters;
+  IoClock io_clock;
   Features features;
   LogPages logs;
   AsyncEvents events;

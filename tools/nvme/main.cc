@@ -41,6 +41,13 @@ void tell_ready(int fd) {
   close(fd);
 }
 
+void tell_first_read(int fd, const IoTimes& times) {
+  const std::string line = io_times_json(times) + "\n";
+  if (write(fd, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
+    say("cannot write to --first-read-fd " + std::to_string(fd) + ": " + std::strerror(errno));
+  }
+}
+
 int run(int argc, char** argv) {
   const auto parsed = parse_options(argc, argv);
   if (const int* status = std::get_if<int>(&parsed)) return *status;
@@ -90,6 +97,11 @@ int run(int argc, char** argv) {
 
   LoopOptions loop;
   loop.once = options.once;
+  if (options.first_read_fd >= 0) {
+    loop.first_read = [fd = options.first_read_fd](const IoTimes& times) {
+      tell_first_read(fd, times);
+    };
+  }
   const auto ended = run_service(**server, device, signal_fd.get(), loop);
   const bool flushed = device.controller().flush_all();
   if (options.stats) {

@@ -180,6 +180,10 @@ std::variant<Options, int> parse_options(int argc, char** argv) {
                  "Write one byte there when listening, and close it")
       ->check(CLI::NonNegativeNumber)
       ->type_name("FD");
+  app.add_option("--first-read-fd", options.first_read_fd,
+                 "Write a line of JSON there when the guest's first read is done")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("FD");
 
   try {
     app.parse(argc, argv);

@@ -29,6 +29,7 @@ struct Options {
   bool stats = false;
   bool once = false;
   int ready_fd = -1;
+  int first_read_fd = -1;
 };
 
 // Exit statuses, documented in --help and the manual page.

@@ -49,6 +49,9 @@ vfio_user::Result<void> run_service(vfio_user::Server& server, VfioDevice& devic
 
     const bool polling = device.must_poll();
     if (busy) {
+      if (options.first_read && controller.io_clock().take_news()) {
+        options.first_read(controller.io_clock().times());
+      }
       last_busy = now;
       interval = options.first_interval;
     }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 
 #include "tools/nvme/vfio_device.h"
 #include "vfio_user/server.h"
@@ -16,6 +17,8 @@ struct LoopOptions {
   std::chrono::nanoseconds first_interval = std::chrono::microseconds(50);
   std::chrono::nanoseconds last_interval = std::chrono::milliseconds(2);
   bool once = false;  // end when the first client has left
+  // Called, between turns, once a first read was completed after an enabling of the controller.
+  std::function<void(const IoTimes&)> first_read;
 };
 
 // Runs until `signal_fd` (a signalfd) is readable or, with `once`, the client has left.

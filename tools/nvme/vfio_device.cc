@@ -107,6 +107,11 @@ void VfioDevice::reset() {
   reset_function();
 }
 
+void VfioDevice::connected() {
+  client_left_ = false;
+  controller_.io_clock().connected();
+}
+
 void VfioDevice::disconnected() {
   reset_function();
   client_left_ = true;

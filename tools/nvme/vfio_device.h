@@ -39,7 +39,7 @@ class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, privat
   int region_write(std::uint32_t region, std::uint64_t offset,
                    std::span<const std::byte> data) override;
   void reset() override;
-  void connected() override { client_left_ = false; }
+  void connected() override;
   void disconnected() override;
   void dma_mapped(const vfio_user::ServerWindow& window) override;
   void dma_unmapping(const vfio_user::ServerWindow& window) override;
