@@ -70,7 +70,8 @@ void read_devices(const json& devices, BootReport& report) {
 
 tl::expected<BootReport, std::string> parse_boot_report(std::string_view source) {
   const json root = json::parse(source, nullptr, false);
-  if (root.is_discarded()) return tl::unexpected(std::string("it is no JSON, or only a part of it"));
+  if (root.is_discarded())
+    return tl::unexpected(std::string("it is no JSON, or only a part of it"));
   const std::uint64_t schema = number(member(root, "schema"));
   if (schema != 1) {
     return tl::unexpected(

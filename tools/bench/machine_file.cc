@@ -1,5 +1,6 @@
 #include "tools/bench/machine_file.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <filesystem>
@@ -129,6 +130,8 @@ Result<Workload> MachineFile::workload(const std::vector<std::string>& images,
       }
       for (std::size_t i = 0; i + 1 < command.size(); ++i)
         if (command[i] == "--file") command[i + 1] = absolute(command[i + 1], folder_);
+      if (!image_of(command).empty() && std::ranges::find(command, "--read-only") == command.end())
+        command.emplace_back("--read-only");
     } else {
       return fail(ExitStatus::usage,
                   fmt::format("device '{}' is at the socket {}: give --disk IMAGE (or --disk "

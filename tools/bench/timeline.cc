@@ -43,6 +43,14 @@ std::string box(double x, double y, double width, double height, const std::stri
          "\n";
 }
 
+// "1.5 s", without the zeros that a measured figure would have.
+std::string tick_text(double nanoseconds) {
+  if (nanoseconds <= 0) return "0";
+  if (nanoseconds < 0.9995e6) return fmt::format("{:.3g} µs", nanoseconds / 1e3);
+  if (nanoseconds < 0.9995e9) return fmt::format("{:.3g} ms", nanoseconds / 1e6);
+  return fmt::format("{:.3g} s", nanoseconds / 1e9);
+}
+
 struct Scale {
   double left, right, span;  // `span` nanoseconds lie between x = left and x = right
   [[nodiscard]] double x(double at) const { return left + (right - left) * at / span; }
@@ -56,7 +64,7 @@ struct Scale {
           fmt::format(R"(<line x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}" class="grid"/>)",
                       x(at), top, bottom) +
           "\n";
-      out += text_at(x(at), bottom + 16, "tick", at == 0 ? "0" : duration_text(at));
+      out += text_at(x(at), bottom + 16, "tick", tick_text(at));
     }
     return out;
   }
@@ -180,7 +188,7 @@ std::string overview_svg(const Results& results) {
   double x = scale.left;
   double y = bottom + 42;
   for (const Phase& phase : legend) {
-    const double width = text_width(phase.name) + 34;
+    const double width = text_width(phase.name) + 44;
     if (x + width > kWidth) {
       x = scale.left;
       y += 22;

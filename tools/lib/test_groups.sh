@@ -46,7 +46,7 @@ group_shellcheck() {
   expect "shellcheck: every script is clean" \
     bash -c 'cd "$1" && shift && shellcheck -x -S warning -P SCRIPTDIR "$@"' shellcheck "$repo_root" $(shell_scripts)
   expect "every tool explains itself (--help)" \
-    bash -c 'cd "$1" && for tool in setup testbed quickstart test; do tools/$tool --help | grep -q "tools/$tool" || exit 1; done' help "$repo_root"
+    bash -c 'cd "$1" && for tool in setup testbed quickstart test bench-all; do tools/$tool --help | grep -q "tools/$tool" || exit 1; done' help "$repo_root"
   end_group
 }
 
@@ -135,7 +135,7 @@ group_install() {
   new_temp_dir prefix
   expect "cmake --install" cmake --install "$repo_root/build/release" --prefix "$prefix"
   local program
-  for program in outboard outboard-nvme; do
+  for program in outboard outboard-nvme outboard-bench; do
     expect "$program is installed and tells its version" "$prefix/bin/$program" --version
     expect "$program has a man page" test -s "$prefix/share/man/man1/$program.1"
     expect "the man page of $program has no fault" man_page_is_clean "$prefix/share/man/man1/$program.1"
