@@ -51,6 +51,9 @@ std::optional<std::uint64_t> size_of(const std::string& text) {
 }
 
 Result<MachineFile> MachineFile::read(const std::string& path) {
+  std::error_code code;
+  if (!fs::exists(path, code))
+    return fail(ExitStatus::missing, fmt::format("there is no configuration file {}", path));
   toml::parse_result parsed = toml::parse_file(path);
   if (!parsed) {
     const auto& at = parsed.error().source().begin;
@@ -62,7 +65,6 @@ Result<MachineFile> MachineFile::read(const std::string& path) {
   std::ostringstream text;
   text << root;
   file.source_ = std::move(text).str();
-  std::error_code code;
   file.folder_ = fs::absolute(path, code).parent_path().string();
   file.kernel_ = absolute(root["kernel"]["path"].value_or(std::string()), file.folder_);
   file.initrd_ = absolute(root["kernel"]["initrd"].value_or(std::string()), file.folder_);

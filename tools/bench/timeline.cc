@@ -89,11 +89,14 @@ constexpr std::array kStartPhases = {
 };
 constexpr std::array kBootPhases = {
     Boundary{kServerConnected, "VMM until it has its device", "p1"},
-    Boundary{kServerEnabled, "rest of the VMM, firmware, kernel", "p2"},
+    Boundary{kFirstRun, "rest of the VMM's start", "p5"},
+    Boundary{kServerEnabled, "guest kernel", "p2"},
     Boundary{kServerDoorbell, "NVMe driver", "p3"},
     Boundary{kServerRead, "first read", "p4"},
-    Boundary{kConsoleLine, "to the console line", "p5"},
+    Boundary{kConsoleLine, "to the console line", "p4"},
 };
+// Of a VMM that does not tell when its guest began.
+constexpr const char* kNotSeparable = "rest of the VMM's start, firmware, guest kernel";
 
 template <std::size_t n>
 std::vector<Phase> phases_by(const Run& run, const std::array<Boundary, n>& boundaries) {
@@ -112,7 +115,16 @@ std::vector<Phase> phases_by(const Run& run, const std::array<Boundary, n>& boun
 }
 
 std::vector<Phase> phases_of(const Run& run, const std::string& command) {
-  return command == "start" ? phases_by(run, kStartPhases) : phases_by(run, kBootPhases);
+  if (command == "start") return phases_by(run, kStartPhases);
+  auto phases = phases_by(run, kBootPhases);
+  if (!run.at(kFirstRun)) {
+    for (Phase& phase : phases) {
+      if (phase.name != "guest kernel") continue;
+      phase.name = kNotSeparable;
+      phase.style = "p0";
+    }
+  }
+  return phases;
 }
 
 // What colour a mark has: whose it is.
