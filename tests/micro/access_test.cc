@@ -110,10 +110,10 @@ TEST_CASE(
     "access: a server that is no NVMe controller, or does not start, is an error that says so") {
   NvmeSettings settings;
   settings.outboard = OUTBOARD_PROGRAM;
-  settings.contenders = {{.key = "x",
-                          .name = "X",
-                          .server = {OUTBOARD_NVME_PROGRAM, "--no-such-option"},
-                          .socket = {}}};
+  settings.contenders.push_back({.key = "x",
+                                 .name = "X",
+                                 .server = {OUTBOARD_NVME_PROGRAM, "--no-such-option"},
+                                 .socket = {}});
   AccessFigures figures;
   const auto done = measure_nvme(settings, figures);
   REQUIRE_FALSE(done.has_value());
