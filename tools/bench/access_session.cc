@@ -24,7 +24,6 @@ namespace {
 
 using vfio_user::Error;
 using vfio_user::Result;
-using vfio_user::UniqueFd;
 
 constexpr int kEndPatience = 30'000;  // ms
 

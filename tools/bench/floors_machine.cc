@@ -21,7 +21,6 @@ namespace {
 
 using vfio_user::Error;
 using vfio_user::Result;
-using vfio_user::UniqueFd;
 
 constexpr std::size_t kMagicAt = kBareShared - 4096;
 constexpr std::uint64_t kNext = kBareBoard + kNextRegister;
