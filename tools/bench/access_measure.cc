@@ -28,6 +28,7 @@ struct Batch {
 struct Batches {
   Batch read, write, bell, wake, mapped, memory;
   Rounds ping_pong, one_way, signal, signal_to_wake;
+  Rounds read_in_one, write_in_one;  // the parts of the floor, in one loop
 
   std::array<Batch*, 6> all() { return {&read, &write, &bell, &wake, &mapped, &memory}; }
 };
@@ -53,9 +54,17 @@ Result<void> one_round(const AccessSettings& settings, Session& session, BareMac
     ticks = bare.run(batch->order);
     if (!ticks) return tl::unexpected(ticks.error());
     batch->bare.push_back(std::move(*ticks));
-    if (batch == &batches.read) batches.ping_pong.push_back(floors.ping_pong(settings.samples));
+    if (batch == &batches.read) {
+      batches.ping_pong.push_back(floors.ping_pong(settings.samples));
+      ticks = bare.run(batch->order, [&floors] { floors.ask(); });
+      if (!ticks) return tl::unexpected(ticks.error());
+      batches.read_in_one.push_back(std::move(*ticks));
+    }
     if (batch == &batches.write) {
       batches.one_way.push_back(floors.one_way(settings.samples, settings.gap_us));
+      ticks = bare.run(batch->order, [&floors] { floors.tell(); });
+      if (!ticks) return tl::unexpected(ticks.error());
+      batches.write_in_one.push_back(std::move(*ticks));
     }
     if (batch == &batches.bell) {
       batches.signal.push_back(floors.signal(settings.samples, settings.gap_us));
@@ -110,6 +119,10 @@ void add_rows(Batches& batches, double guest_tick, double bare_tick, AccessFigur
   };
   floor("bare_read_exit", "bare exit, a read", batches.read.bare, bare_tick);
   floor("bare_write_exit", "bare exit, a write", batches.write.bare, bare_tick);
+  floor("bare_read_ping_pong", "bare exit, a read, with the ping-pong in it", batches.read_in_one,
+        bare_tick);
+  floor("bare_write_one_way", "bare exit, a write, with the send in it", batches.write_in_one,
+        bare_tick);
   floor("bare_ioeventfd", "bare ioeventfd store", batches.bell.bare, bare_tick);
   floor("bare_ioeventfd_wake", "bare ioeventfd store to awake process", batches.wake.bare,
         bare_tick);

@@ -32,19 +32,18 @@ tl::unexpected<Error> fail(int code, const char* what) {
       Error{Error::Kind::system, code, std::string(what) + ": " + std::strerror(code)});
 }
 
-void let_pass(std::uint64_t since, std::uint32_t us) {
-  while (now_ns() - since < std::uint64_t{us} * 1000) {
-  }
-}
-
+// Each sample is one call of `work`; between two lie `gap_us`.
 template <class Work>
-Times timed(std::uint32_t samples, Work&& work) {
+Times timed(std::uint32_t samples, std::uint32_t gap_us, Work&& work) {
   Times times;
   times.reserve(samples);
   for (std::uint32_t i = 0; i < samples; ++i) {
     const std::uint64_t begin = now_ns();
     work();
-    times.push_back(static_cast<double>(now_ns() - begin));
+    const std::uint64_t end = now_ns();
+    times.push_back(static_cast<double>(end - begin));
+    while (now_ns() - end < std::uint64_t{gap_us} * 1000) {
+    }
   }
   return times;
 }
@@ -114,53 +113,37 @@ Result<std::unique_ptr<Floors>> Floors::create(const Placement& placement, std::
   return floors;
 }
 
-Times Floors::ping_pong(std::uint32_t samples) {
+void Floors::ask() {
   std::array<std::byte, kWithData> message{};
-  return timed(samples, [&] {
-    ::send(talk_.get(), message.data(), kRequest, MSG_NOSIGNAL);
-    ::recv(talk_.get(), message.data(), message.size(), 0);
-  });
+  ::send(talk_.get(), message.data(), kRequest, MSG_NOSIGNAL);
+  ::recv(talk_.get(), message.data(), message.size(), 0);
+}
+
+void Floors::tell() {
+  const std::array<std::byte, kWithData> message{};
+  ::send(listen_.get(), message.data(), message.size(), MSG_NOSIGNAL);
+}
+
+Times Floors::ping_pong(std::uint32_t samples) {
+  return timed(samples, 0, [this] { ask(); });
 }
 
 Times Floors::one_way(std::uint32_t samples, std::uint32_t gap_us) {
-  const std::array<std::byte, kWithData> message{};
-  Times times;
-  for (std::uint32_t i = 0; i < samples; ++i) {
-    const std::uint64_t begin = now_ns();
-    ::send(listen_.get(), message.data(), message.size(), MSG_NOSIGNAL);
-    const std::uint64_t end = now_ns();
-    times.push_back(static_cast<double>(end - begin));
-    let_pass(end, gap_us);
-  }
-  return times;
+  return timed(samples, gap_us, [this] { tell(); });
 }
 
 Times Floors::signal(std::uint32_t samples, std::uint32_t gap_us) {
-  Times times;
-  for (std::uint32_t i = 0; i < samples; ++i) {
-    const std::uint64_t begin = now_ns();
-    ::eventfd_write(bell_.get(), 1);
-    const std::uint64_t end = now_ns();
-    times.push_back(static_cast<double>(end - begin));
-    let_pass(end, gap_us);
-  }
-  return times;
+  return timed(samples, gap_us, [this] { ::eventfd_write(bell_.get(), 1); });
 }
 
 Times Floors::signal_to_wake(std::uint32_t samples, std::uint32_t gap_us) {
   const std::atomic_ref<std::uint32_t> count(word_.at<std::uint32_t>(0));
-  Times times;
-  for (std::uint32_t i = 0; i < samples; ++i) {
+  return timed(samples, gap_us, [&] {
     const std::uint32_t before = count.load();
-    const std::uint64_t begin = now_ns();
     ::eventfd_write(bell_.get(), 1);
     while (count.load() == before) {
     }
-    const std::uint64_t end = now_ns();
-    times.push_back(static_cast<double>(end - begin));
-    let_pass(end, gap_us);
-  }
-  return times;
+  });
 }
 
 std::size_t Floors::random_page() {
@@ -172,7 +155,7 @@ std::size_t Floors::random_page() {
 
 Times Floors::copy_reads(std::uint32_t samples, std::uint32_t inner) {
   std::array<std::byte, kPage> page;
-  return timed(samples, [&] {
+  return timed(samples, 0, [&] {
     for (std::uint32_t i = 0; i < inner; ++i) {
       std::memcpy(page.data(), disk_.bytes().data() + random_page(), kPage);
       asm volatile("" ::"r"(page.data()) : "memory");  // the copy is made
@@ -189,7 +172,7 @@ Times Floors::uring_reads(std::uint32_t samples, std::uint32_t inner, std::uint3
                          random_page());
     ::io_uring_sqe_set_data64(entry, id);
   };
-  return timed(samples, [&] {
+  return timed(samples, 0, [&] {
     std::uint32_t started = 0;
     for (std::uint32_t done = 0; done < inner;) {
       for (; started < depth && started < inner; ++started) submit(started);

@@ -37,6 +37,10 @@ class Floors final {
   // send() of as many bytes as a posted REGION_WRITE to a process that blocks in recv(), which has
   // `gap_us` to go back to it each time.
   [[nodiscard]] Times one_way(std::uint32_t samples, std::uint32_t gap_us);
+  // One of each, for a loop that times it with something else.
+  void ask();
+  void tell();
+
   // write() to an eventfd on which a process blocks in read(); then with the time until that
   // process has said in shared memory that it is awake.
   [[nodiscard]] Times signal(std::uint32_t samples, std::uint32_t gap_us);

@@ -79,7 +79,7 @@ Result<std::unique_ptr<BareMachine>> BareMachine::create(const Placement& placem
     }
   });
   if (machine->waiter_ < 0) return fail("fork");
-  if (auto done = machine->run_until_it_asks(); !done) return tl::unexpected(done.error());
+  if (auto done = machine->run_until_it_asks({}); !done) return tl::unexpected(done.error());
   return machine;
 }
 
@@ -126,7 +126,7 @@ Result<void> BareMachine::set_up() {
   return {};
 }
 
-Result<void> BareMachine::run_until_it_asks() {
+Result<void> BareMachine::run_until_it_asks(const std::function<void()>& in_each) {
   for (;;) {
     ++exits_;
     if (::ioctl(vcpu_.get(), KVM_RUN, 0UL) < 0) {
@@ -139,19 +139,21 @@ Result<void> BareMachine::run_until_it_asks() {
                 "the bare machine stopped with KVM's exit reason " +
                     std::to_string(static_cast<std::uint32_t>(area_->exit_reason))});
     }
-    if (area_->mmio.is_write != 0) continue;
     if (area_->mmio.phys_addr == kNext) break;
+    if (in_each) in_each();
+    if (area_->mmio.is_write != 0) continue;
     std::memset(area_->mmio.data, 0, sizeof area_->mmio.data);
   }
   if (shared().end != 0) tick_.add(shared().end, now_ns());
   return {};
 }
 
-Result<std::vector<double>> BareMachine::run(const Order& order) {
+Result<std::vector<double>> BareMachine::run(const Order& order,
+                                             const std::function<void()>& in_each) {
   put_order(order, shared());
   const std::uint32_t go_on = 1;
   std::memcpy(area_->mmio.data, &go_on, sizeof go_on);
-  if (auto done = run_until_it_asks(); !done) return tl::unexpected(done.error());
+  if (auto done = run_until_it_asks(in_each); !done) return tl::unexpected(done.error());
   if (const std::string failure = failure_of(shared()); !failure.empty()) {
     return tl::unexpected(Error{Error::Kind::invalid, EIO, "in the bare machine: " + failure});
   }

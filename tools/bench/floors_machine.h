@@ -8,6 +8,7 @@
 // the process that waits for the bell).
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -30,8 +31,9 @@ class BareMachine final {
   BareMachine& operator=(const BareMachine&) = delete;
   ~BareMachine();
 
-  // Samples in ticks.
-  vfio_user::Result<std::vector<double>> run(const Order& order);
+  // Samples in ticks. `in_each`, if there is one, is called in every exit before the guest goes on.
+  vfio_user::Result<std::vector<double>> run(const Order& order,
+                                             const std::function<void()>& in_each = {});
   [[nodiscard]] const TickLength& tick() const { return tick_; }
   // KVM_RUN calls so far.
   [[nodiscard]] std::uint64_t exits() const { return exits_; }
@@ -39,7 +41,7 @@ class BareMachine final {
  private:
   BareMachine() = default;
   vfio_user::Result<void> set_up();
-  vfio_user::Result<void> run_until_it_asks();
+  vfio_user::Result<void> run_until_it_asks(const std::function<void()>& in_each);
   [[nodiscard]] Shared& shared() const { return memory_.at<Shared>(kBareShared); }
 
   SharedMemory memory_;  // the guest's RAM
