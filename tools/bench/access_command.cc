@@ -152,7 +152,7 @@ int run(AccessCommand& command) {
   auto outboard = find_program("outboard", command.outboard, "--outboard");
   if (!outboard) return complain(outboard.error().status, outboard.error().message);
   command.outboard = *outboard;
-  auto nvme = find_program("outboard-nvme", command.nvme, "--nvme");
+  auto nvme = find_program("outboard-nvme", command.nvme, "--outboard-nvme");
   if (!nvme) return complain(nvme.error().status, nvme.error().message);
   command.nvme = *nvme;
   const std::string machine = to_string(host_facts());  // before this process is bound
@@ -194,7 +194,8 @@ void add_access_command(CLI::App& app, int& status) {
   access->footer(kFooter);
   const auto command = std::make_shared<AccessCommand>();
   access->add_option("--outboard", command->outboard, "The program outboard")->type_name("PATH");
-  access->add_option("--nvme", command->nvme, "The program outboard-nvme")->type_name("PATH");
+  access->add_option("--outboard-nvme", command->nvme, "The program outboard-nvme")
+      ->type_name("PATH");
   access->add_option("--only", command->only, "Measure a part: accesses or nvme")
       ->check(CLI::IsMember({"all", "accesses", "nvme"}))
       ->type_name("PART")
