@@ -37,7 +37,7 @@ its floor, measured in turn with it in the same run:
                       also the time until that process has said that it is awake
   store to a page     a store to the guest's own memory
   4 KiB NVMe read     the same read by io_uring from a file in memory, without a guest
-and, where outboard counts them, with the exits to user space, the messages and the replies it costs.
+and with the exits to user space, the messages and the replies that one operation costs.
 A ratio is the median over the rounds; compare ratios, not times, on a busy or virtual machine.
 Whoever asks (outboard, the smallest machine) is bound to one CPU and whoever answers to another.
 
@@ -160,6 +160,9 @@ int run(AccessCommand& command) {
   if (!bind_to(command.placement.vmm)) {
     return complain(ExitStatus::usage,
                     fmt::format("--vmm-cpu {}: there is no such CPU", *command.placement.vmm));
+  }
+  if (!command.json.empty() && !std::ofstream(command.json, std::ios::app)) {
+    return complain(ExitStatus::output, "cannot write " + command.json);
   }
   catch_signals();
   const AccessSetting setting{first_line_of({command.outboard, "--version"}), machine,

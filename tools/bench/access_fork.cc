@@ -24,6 +24,8 @@ pid_t fork_process(const std::function<void()>& work) {
   const pid_t child = ::fork();
   if (child != 0) return child;
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // Signals to the whole group, Ctrl-C for one, are for its owner, who ends it in order.
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::signal(number, SIG_IGN);
   if (::getppid() == parent) work();
   ::_exit(0);
 }

@@ -26,6 +26,7 @@ constexpr std::size_t kRequest = sizeof(wire::Header) + sizeof(wire::RegionAcces
 constexpr std::size_t kWithData = kRequest + 4;  // a reply to a read, a write
 constexpr std::size_t kPage = 4096;
 constexpr std::uint32_t kMaxDepth = 32;
+constexpr std::uint64_t kPatience = 10'000'000'000;  // ns
 
 tl::unexpected<Error> fail(int code, const char* what) {
   return tl::unexpected(
@@ -141,7 +142,8 @@ Times Floors::signal_to_wake(std::uint32_t samples, std::uint32_t gap_us) {
   return timed(samples, gap_us, [&] {
     const std::uint32_t before = count.load();
     ::eventfd_write(bell_.get(), 1);
-    while (count.load() == before) {
+    const std::uint64_t begin = now_ns();
+    while (count.load() == before && now_ns() - begin < kPatience) {
     }
   });
 }
