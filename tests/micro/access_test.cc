@@ -46,6 +46,11 @@ void check_figures(const AccessFigures& figures) {
     CHECK_FALSE(row.ns.empty());
     CHECK(row.ns.median() > 0);
   }
+  for (const FigureRow& row : figures.figures) {
+    INFO(row.key);
+    CHECK_FALSE(row.values.empty());
+    CHECK(row.values.min() >= 0);
+  }
 }
 
 }  // namespace

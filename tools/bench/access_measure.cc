@@ -114,6 +114,23 @@ void add_rows(Batches& batches, double guest_tick, double bare_tick, AccessFigur
   row("mapped_store", "store to a mapped page", batches.mapped, "store to guest memory",
       {medians(batches.memory.guest, guest_tick / kStores)}, {});
 
+  // Whether the sum of two parts can be had at all: a vCPU that has slept between two exits pays
+  // for that when it goes on.
+  const auto in_one = [&](const char* key, const char* name, const Batch& batch,
+                          const Rounds& loop) {
+    figures.figures.push_back(
+        {key,
+         name,
+         "x",
+         pair_ratios(medians(batch.guest, guest_tick), medians(loop, bare_tick)),
+         {},
+         false});
+  };
+  in_one("trapped_read_in_one", "trapped BAR read against the smallest loop that does both",
+         batches.read, batches.read_in_one);
+  in_one("posted_write_in_one", "posted BAR write against the smallest loop that does both",
+         batches.write, batches.write_in_one);
+
   const auto floor = [&](const char* key, const char* name, const Rounds& rounds, double scale) {
     figures.floors.push_back({key, name, pool(rounds, scale)});
   };

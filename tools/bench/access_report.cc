@@ -91,8 +91,8 @@ std::string access_table(const AccessSetting& setting, const AccessFigures& figu
                         time_text(row.ns.p90()), time_text(row.ns.p99()));
   }
   if (figures.figures.empty()) return text;
-  text +=
-      fmt::format("\n{:<84} {:>9} {:>9} {:>9}\n", "A repetition", "median", "lowest", "highest");
+  text += fmt::format("\n{:<84} {:>9} {:>9} {:>9}\n", "A round or a repetition", "median", "lowest",
+                      "highest");
   for (const FigureRow& row : figures.figures) {
     text += fmt::format("{:<84} {:>9} {:>9} {:>9}", fmt::format("{} ({})", row.name, row.unit),
                         number_text(row.values.median(), row.unit),

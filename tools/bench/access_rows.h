@@ -35,7 +35,7 @@ struct FloorRow {
   Sample ns;
 };
 
-// Something that is one number a repetition and has no floor.
+// Something that is one number a round or a repetition and has no floor.
 struct FigureRow {
   std::string key;
   std::string name;
@@ -48,7 +48,7 @@ struct FigureRow {
 struct AccessFigures {
   std::vector<AccessRow> rows;
   std::vector<FloorRow> floors;
-  std::vector<FigureRow> figures;  // IOPS, paired ratios, idle CPU
+  std::vector<FigureRow> figures;  // paired ratios, IOPS, idle CPU
 };
 
 // `scale` turns what `rounds` holds into ns an operation.
