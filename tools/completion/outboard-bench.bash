@@ -5,7 +5,7 @@ _outboard_bench() {
     case $word in start | boot-to-io | access) sub=$word && break ;; esac
   done
   case $previous in
-    --kernel | --disk | --qemu | --outboard | --outboard-nvme | --json | --html)
+    --kernel | --disk | --qemu | --outboard | --outboard-nvme | --json | --html | --nvme-socket)
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       compopt -o filenames
       return
@@ -14,6 +14,9 @@ _outboard_bench() {
     --machine) mapfile -t COMPREPLY < <(compgen -W 'q35 microvm' -- "$current") && return ;;
     --doorbells) mapfile -t COMPREPLY < <(compgen -W 'shadow page trap' -- "$current") && return ;;
     --clock) mapfile -t COMPREPLY < <(compgen -W 'auto server console' -- "$current") && return ;;
+    --only) mapfile -t COMPREPLY < <(compgen -W 'all accesses nvme' -- "$current") && return ;;
+    --modes) mapfile -t COMPREPLY < <(compgen -W 'page,shadow,trap page shadow trap none' -- "$current") && return ;;
+    --rounds | --repetitions | --idle | --nvme-server | --label | --vmm-cpu | --server-cpu) return ;;
     --runs | --pairs | --limit | --memory | --devices | --append | --console-line) return ;;
   esac
   local runs='--runs --vs --pairs --machine --qemu --outboard --outboard-nvme --doorbells
@@ -24,7 +27,10 @@ _outboard_bench() {
       mapfile -t COMPREPLY < <(compgen -W "$runs --disk --whole --clock --console-line" -- "$current"
         compgen -f -X '!*.toml' -- "$current")
       ;;
-    access) mapfile -t COMPREPLY < <(compgen -W '--json --html --help' -- "$current"; compgen -f -- "$current") ;;
+    access)
+      mapfile -t COMPREPLY < <(compgen -W '--outboard --outboard-nvme --only --rounds --repetitions --modes --idle
+        --nvme-server --nvme-socket --label --shadow --vmm-cpu --server-cpu --unpinned --json --help' -- "$current")
+      ;;
     *) mapfile -t COMPREPLY < <(compgen -W 'boot-to-io start access --help --version' -- "$current") ;;
   esac
 }
