@@ -165,3 +165,11 @@ TEST_CASE("the page is one file: no script, nothing from elsewhere, and text is 
   CHECK(has(page, "10.0×"));
   CHECK(has(page, "8.00 ms"));
 }
+
+TEST_CASE("a QEMU without vfio-user-pci and without an image gets a null disk of the same size") {
+  Workload work = workload();
+  work.disks = {{"outboard-nvme", "--memory", "64M"}};
+  work.images = {""};
+  const auto words = joined(qemu_command({"qemu", "7.2", false}, QemuMachine::q35, work, "/k", {}));
+  CHECK(has(words, "driver=null-co,node-name=disk0,size=67108864"));
+}

@@ -71,11 +71,12 @@ std::vector<std::string> qemu_command(const Qemu& qemu, QemuMachine machine,
     }
     const std::string image = i < workload.images.size() ? workload.images[i] : std::string();
     words.emplace_back("-blockdev");
-    words.push_back(image.empty()
-                        ? fmt::format("driver=null-co,node-name=disk{},size=64M,read-zeroes=on", i)
-                        : fmt::format(R"({{"driver":"raw","node-name":"disk{}","read-only":true,)"
-                                      R"("file":{{"driver":"file","filename":{}}}}})",
-                                      i, quoted(image)));
+    words.push_back(
+        image.empty()
+            ? fmt::format("driver=null-co,node-name=disk{},size=67108864,read-zeroes=on", i)
+            : fmt::format(R"({{"driver":"raw","node-name":"disk{}","read-only":true,)"
+                          R"("file":{{"driver":"file","filename":{}}}}})",
+                          i, quoted(image)));
     words.emplace_back("-device");
     words.push_back(fmt::format("nvme,drive=disk{},serial=bench{}", i, i));
   }
