@@ -195,7 +195,6 @@ std::string overview_svg(const Results& results) {
         legend.push_back(phase);
     }
   }
-  std::ranges::stable_sort(legend, {}, &Phase::style);
   std::string keys;
   double x = scale.left;
   double y = bottom + 42;
@@ -221,7 +220,7 @@ std::string overview_svg(const Results& results) {
       const double width = scale.x(phase.end) - scale.x(phase.begin);
       out += box(scale.x(phase.begin), top, std::max(width - 1, 0.8), kBar, phase.style,
                  phase.name + ": " + time);
-      if (width > text_width(time) + 8)
+      if (width > 1.15 * text_width(time) + 8)
         out += text_at(scale.x(phase.begin) + width / 2, top + 17, "inside", time);
     }
     const double end = bars[i].phases.back().end;
