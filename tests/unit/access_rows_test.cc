@@ -80,6 +80,27 @@ TEST_CASE("what the guest says went wrong is told, even without its end") {
   CHECK(failure_of(shared) == std::string(sizeof shared.reason, 'x') + " 0x2f");
 }
 
+TEST_CASE("exits are those for ports and memory, messages those of all commands and devices") {
+  const auto counts = parse_counts(R"({
+    "exits": {"port": 3, "memory": 40, "halt": 500, "interrupted": 6},
+    "devices": [
+      {"name": "a", "round_trips": 7,
+       "messages": {"VERSION": {"sent": 1, "received": 9},
+                    "REGION_READ": {"sent": 20, "received": 0}}},
+      {"name": "b", "round_trips": 10,
+       "messages": {"REGION_WRITE": {"sent": 300, "received": 0}}}]})");
+  REQUIRE(counts.has_value());
+  CHECK(*counts == Counts{43, 321, 17});
+}
+
+TEST_CASE("a report of another shape is an error, not a count of zero") {
+  CHECK_FALSE(parse_counts("").has_value());
+  CHECK_FALSE(parse_counts("{").has_value());
+  CHECK_FALSE(parse_counts(R"({"exits": {"port": 1}, "devices": []})").has_value());
+  CHECK_FALSE(parse_counts(R"({"exits": {"port": 1, "memory": "x"}, "devices": []})").has_value());
+  CHECK_FALSE(parse_counts(R"({"exits": {"port": 1, "memory": 2}})").has_value());
+}
+
 TEST_CASE(
     "the JSON has every row with its floor, its ratio, its counts and whether it is in time") {
   AccessFigures figures;

@@ -3,7 +3,7 @@
 // How often a vCPU left the guest for the VMM's code, and what went over the devices' sockets.
 
 #include <cstdint>
-#include <string>
+#include <string_view>
 
 #include "vfio_user/result.h"
 
@@ -23,7 +23,7 @@ struct Counts {
   friend bool operator==(const Counts&, const Counts&) = default;
 };
 
-// From what `outboard run --stats` prints at its end, among other lines. All devices together.
-[[nodiscard]] vfio_user::Result<Counts> parse_counts(const std::string& statistics);
+// From what `outboard run --boot-report` leaves (schema 1). All devices together.
+[[nodiscard]] vfio_user::Result<Counts> parse_counts(std::string_view report);
 
 }  // namespace outboard::bench

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include <fcntl.h>
 #include <fmt/core.h>
@@ -93,8 +94,9 @@ void Session::clean_up() {
 Result<void> Session::spawn(const Options& options) {
   log_.reset(::memfd_create("outboard-bench-log", MFD_CLOEXEC));
   const std::string config = folder_ + "/machine.toml";
-  const std::array<const char*, 5> words = {options.outboard.c_str(), "run", config.c_str(),
-                                            "--stats", nullptr};
+  const std::string report = report_path();
+  const std::array<const char*, 6> words = {
+      options.outboard.c_str(), "run", config.c_str(), "--boot-report", report.c_str(), nullptr};
   const pid_t parent = ::getpid();
   outboard_ = ::fork();
   if (outboard_ < 0) return fail(errno, fmt::format("fork: {}", std::strerror(errno)));
@@ -110,6 +112,10 @@ Result<void> Session::spawn(const Options& options) {
   }
   pidfd_.reset(static_cast<int>(::syscall(SYS_pidfd_open, outboard_, 0)));
   return {};
+}
+
+std::string Session::report_path() const {
+  return folder_ + "/report.json";
 }
 
 std::string Session::said() const {
@@ -154,7 +160,8 @@ Result<Counts> Session::end() {
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
     return fail(ECHILD, "outboard ended with an error; it said:\n" + log);
   }
-  auto counts = parse_counts(log);
+  std::ifstream file(report_path());
+  auto counts = parse_counts(std::string(std::istreambuf_iterator<char>(file), {}));
   if (!counts) return counts;
   const auto asked = static_cast<double>(asked_);
   const auto set_up = static_cast<double>(board_->shared().accesses);

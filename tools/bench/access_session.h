@@ -48,6 +48,7 @@ class Session final {
   Session() = default;
   vfio_user::Result<void> spawn(const Options& options);
   vfio_user::Result<void> wait_for_guest();
+  [[nodiscard]] std::string report_path() const;
   [[nodiscard]] std::string said() const;
   void clean_up();
 
