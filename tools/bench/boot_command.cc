@@ -29,8 +29,10 @@ CONFIG.toml is a machine as for `outboard run`. Devices with a `server` command 
 one process a run, read-only; a device with a `socket` needs --disk IMAGE, or --disk memory for an
 empty one. Without CONFIG the machine has 512 MiB, one vCPU and one empty disk.
 
-With --vs both VMMs get the same kernel, command line, memory and disks; QEMU is given the bzImage or
-the unpacked kernel, whichever its warm-up found faster, -nodefaults and no display. A QEMU without
+With --vs both VMMs get the same kernel, command line, memory and disks; outboard is given the file as
+it is (it unpacks a bzImage itself, which counts), QEMU the bzImage or the unpacked kernel, whichever
+its warm-up found faster, -nodefaults and no display. With --unpack all get the unpacked kernel, and
+nobody's unpacking counts. A QEMU without
 vfio-user-pci gets its own NVMe controller on the image, and then both are compared by a console line
 (--console-line) as this program reads it.
 
@@ -59,6 +61,13 @@ class BootMeasurement {
     auto workload = file->workload(options_.disks, *server);
     if (!workload) return tl::unexpected(workload.error());
     if (auto prepared = prepare(*workload); !prepared) return prepared;
+    const std::string named = workload->kernel;
+    if (options_.unpack) {
+      const std::string unpacked = folder->file("kernel");
+      auto packed = unpack_kernel(named, unpacked);
+      if (!packed) return tl::unexpected(packed.error());
+      if (*packed) workload->kernel = unpacked;
+    }
 
     std::optional<Qemu> qemu;
     if (std::ranges::find(options_.rivals, "qemu") != options_.rivals.end()) {
@@ -84,11 +93,12 @@ class BootMeasurement {
     results.host = host_facts();
     results.last_key = by_console_ ? kConsoleLine : kServerRead;
     results.title = fmt::format(
-        "process start to the guest kernel's first completed NVMe read; {}, {} of memory, {} "
+        "process start to the guest kernel's first completed NVMe read; {}{}, {} of memory, {} "
         "vCPU{}, {} disk{}{}",
-        contest.workload.kernel, size_text(static_cast<double>(contest.workload.memory)),
-        contest.workload.vcpus, contest.workload.vcpus == 1 ? "" : "s",
-        contest.workload.disks.size(), contest.workload.disks.size() == 1 ? "" : "s",
+        named, options_.unpack ? " (unpacked for all)" : "",
+        size_text(static_cast<double>(contest.workload.memory)), contest.workload.vcpus,
+        contest.workload.vcpus == 1 ? "" : "s", contest.workload.disks.size(),
+        contest.workload.disks.size() == 1 ? "" : "s",
         options_.drop_caches ? ", page cache emptied before each run" : ", warm page cache");
     results.notes.push_back("kernel command line: " + contest.workload.command_line);
 
@@ -252,6 +262,8 @@ void add_boot_command(CLI::App& app, int& status) {
                    "Image for the next device, served read-only; 'memory': an empty disk")
       ->type_name("IMAGE|memory")
       ->allow_extra_args(false);
+  boot->add_flag("--unpack", options->unpack,
+                 "Unpack a bzImage first and give every VMM the result");
   boot->add_flag("--whole", options->whole,
                  "Let each guest run until it powers off, for the marks after the first read");
   boot->add_option("--clock", options->clock,

@@ -24,7 +24,7 @@ _outboard_bench() {
   case $sub in
     start) mapfile -t COMPREPLY < <(compgen -W "$runs --devices" -- "$current") ;;
     boot-to-io)
-      mapfile -t COMPREPLY < <(compgen -W "$runs --disk --whole --clock --console-line" -- "$current"
+      mapfile -t COMPREPLY < <(compgen -W "$runs --disk --unpack --whole --clock --console-line" -- "$current"
         compgen -f -X '!*.toml' -- "$current")
       ;;
     access)

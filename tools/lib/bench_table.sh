@@ -42,6 +42,7 @@ bench_table() { # bench_table DIR
   bench_row "$dir/access.json" '.figures[] | row(.name; "\(.median | if . >= 1000 then round else . * 100 | round / 100 end) \(.unit)"; ""; ""; (if .target then "\(.target.at_most // .target.at_least)" + verdict(.target.met) else "" end); "access")'
   bench_row "$dir/boot.json" 'select(.pairs == []) | mark(.last_key) as $m | row("process start to the guest kernel’s first completed NVMe read"; $m | percentiles; ""; ""; ""; "boot-to-io --kernel vmlinuz")'
   bench_row "$dir/boot.json" '.pairs[] | row("process start to the guest kernel’s first completed NVMe read"; .ours_ns.p50 | time; "\(.theirs.name) \(.theirs.version), \(.theirs.device): \(.theirs_ns.p50 | time)"; .ratio | spread; (if .theirs.name == "QEMU q35" then "1/2" + verdict(.ratio.p50 <= 0.5) else "1" + verdict(.ratio.p50 < 1) end); "boot-to-io --kernel vmlinuz --vs qemu")'
+  bench_row "$dir/boot-unpacked.json" '.pairs[] | row("process start to the guest kernel’s first completed NVMe read, every VMM given the unpacked kernel"; .ours_ns.p50 | time; "\(.theirs.name) \(.theirs.version), \(.theirs.device): \(.theirs_ns.p50 | time)"; .ratio | spread; (if .theirs.name == "QEMU q35" then "1/2" + verdict(.ratio.p50 <= 0.5) else "1" + verdict(.ratio.p50 < 1) end); "boot-to-io --kernel vmlinuz --unpack --vs qemu")'
   printf '\n'
   if [[ -s $one ]]; then host_line "$one" "start, access"; fi
   if [[ -s $dir/boot.json ]]; then
