@@ -4,12 +4,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include "tools/bench/access_command.h"
 #include "tools/bench/boot_command.h"
 #include "tools/bench/error.h"
 #include "tools/bench/start_command.h"
-#if __has_include("tools/bench/access_command.h")
-#include "tools/bench/access_command.h"
-#endif
 
 namespace {
 
@@ -41,9 +39,7 @@ int main(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   outboard::bench::add_boot_command(app, status);
   outboard::bench::add_start_command(app, status);
-#if __has_include("tools/bench/access_command.h")
   outboard::bench::add_access_command(app, status);
-#endif
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {
