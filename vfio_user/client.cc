@@ -62,8 +62,9 @@ tl::unexpected<Error> Client::Impl::broken(const Error& fault, const std::string
 Result<void> Client::Impl::start(std::unique_ptr<Transport> transport) {
   const std::string what = "VERSION";
   const std::uint32_t limit = max_message(options_.offered);
-  auto connection = Connection::create(std::move(transport), dma_,
-                                       {options_.timeouts_until_dead, limit, options_.observer});
+  auto connection = Connection::create(
+      std::move(transport), dma_,
+      {options_.timeouts_until_dead, limit, options_.observer, options_.reply_poll});
   if (!connection) return explain(connection.error(), what);
   connection_ = std::move(*connection);
 

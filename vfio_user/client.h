@@ -61,6 +61,9 @@ struct ClientOptions {
   // the count anew.
   std::uint32_t timeouts_until_dead = 3;
   Capabilities offered = default_offer();
+  // How long the thread of an access looks at the socket again and again before it sleeps, where
+  // that helps (ReplyPoll). 0: never.
+  std::chrono::microseconds reply_poll{};
   // Told of every message; outlives the client. None: no time is taken.
   MessageObserver* observer = nullptr;
 

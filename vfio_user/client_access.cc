@@ -84,7 +84,8 @@ Result<std::size_t> Client::Impl::read_chunk(std::uint32_t region, std::uint64_t
                                   .body = {&body, 1},
                                   .fds = {},
                                   .timeout = options_.timeouts.access,
-                                  .keep = sizeof access + into.size()});
+                                  .keep = sizeof access + into.size(),
+                                  .poll = true});
   if (!reply) return explain(reply.error(), what());
   const auto echo = read_struct<wire::RegionAccess>(reply->payload);
   if (!echo) return broken({Error::Kind::protocol, EPROTO, "the reply is too short"}, what());

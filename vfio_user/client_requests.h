@@ -40,7 +40,8 @@ class RegionWriteMessage final {
             .body = body_,
             .fds = {},
             .timeout = timeout,
-            .keep = sizeof access_};
+            .keep = sizeof access_,
+            .poll = true};
   }
 
  private:

@@ -49,7 +49,8 @@ Connection::Connection(std::unique_ptr<Transport> transport, DmaServer& dma, Opt
       epoll_(std::move(epoll)),
       tick_(std::move(tick)),
       sender_(*transport_),
-      reader_(options.max_message) {}
+      reader_(options.max_message),
+      reply_poll_(options.reply_poll) {}
 
 Connection::~Connection() {
   close();
@@ -80,6 +81,7 @@ Result<bool> Connection::submit(PendingCall& call, const Request& request, bool 
     }
     call.command_ = request.command;
     call.keep_ = request.keep;
+    call.poll_ = request.poll;
     call.done_ = false;
     call.connection_ = this;
     if (pending_.in_flight() == 0) AtomicCounters::count_alone(counters_.dependent_round_trips);
@@ -241,9 +243,10 @@ Connection::Clock::duration Connection::read_for(std::unique_lock<std::mutex>& l
                                                  PendingCall& call, Clock::duration left) {
   reading_ = true;
   sleep_on();
-  for (bool done = false; !done;) {
+  for (bool done = false, first = true; !done; first = false) {
     lock.unlock();
-    if (wait_readable(left)) done = read_some(&call);
+    done = first && call.poll_ && poll_for(call);
+    if (!done && wait_readable(left)) done = read_some(&call);
     lock.lock();
     done = done || call.done_;
     if (!done) left = call.deadline_ - Clock::now();
@@ -251,6 +254,19 @@ Connection::Clock::duration Connection::read_for(std::unique_lock<std::mutex>& l
   }
   reading_ = false;
   return left;
+}
+
+// True when the reply has come, or the connection is dead.
+bool Connection::poll_for(const PendingCall& call) {
+  if (sender_.has_queued() || !reply_poll_.wanted()) return false;
+  const auto end = call.started_ + reply_poll_.window();
+  do {
+    if (!read_some(&call)) continue;
+    reply_poll_.succeeded();
+    return true;
+  } while (Clock::now() < end);
+  reply_poll_.failed();
+  return false;
 }
 
 bool Connection::wait_readable(Clock::duration left) {

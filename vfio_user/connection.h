@@ -19,6 +19,7 @@
 #include "vfio_user/message_observer.h"
 #include "vfio_user/message_reader.h"
 #include "vfio_user/pending.h"
+#include "vfio_user/reply_poll.h"
 #include "vfio_user/result.h"
 #include "vfio_user/sender.h"
 #include "vfio_user/transport.h"
@@ -55,6 +56,7 @@ class Connection final {
     std::uint32_t timeouts_until_dead = 3;
     std::uint32_t max_message = 0;  // bytes of the largest message accepted, header included
     MessageObserver* observer = nullptr;
+    std::chrono::microseconds reply_poll{};  // window of ReplyPoll
   };
 
   struct Request {
@@ -63,6 +65,7 @@ class Connection final {
     std::span<const int> fds;
     std::chrono::milliseconds timeout{};
     std::size_t keep = 0;  // bytes of the reply's payload to keep; a longer one is drained
+    bool poll = false;     // its reply may be polled for (Options::reply_poll)
   };
 
   // Errors: system (no file descriptor left for its own three).
@@ -135,6 +138,7 @@ class Connection final {
   // The reader role.
   Clock::duration read_for(std::unique_lock<std::mutex>& lock, PendingCall& call,
                            Clock::duration left);
+  bool poll_for(const PendingCall& call);
   [[nodiscard]] bool wait_readable(Clock::duration left);
   bool read_some(const PendingCall* until);
   bool dispatch(IncomingMessage& message, const PendingCall* until);
@@ -163,6 +167,7 @@ class Connection final {
 
   MessageReader reader_;              // belongs to whoever has the reader role
   std::vector<std::byte> dma_reply_;  // likewise
+  ReplyPoll reply_poll_;              // likewise
 
   mutable std::mutex mutex_;
   PendingTable pending_;             // guarded by mutex_, but for expects_fds()

@@ -71,6 +71,7 @@ class PendingCall final {
   wire::Command command_{};
   std::uint16_t id_ = 0;
   std::size_t keep_ = 0;
+  bool poll_ = false;
   std::chrono::milliseconds timeout_{};
   Deadline started_{};
   Deadline deadline_{};

@@ -102,7 +102,8 @@ void print_devices(const MachineConfig& config) {
                     format_duration(limits.connect), format_duration(limits.version),
                     format_duration(limits.setup), format_duration(limits.access),
                     format_duration(limits.dma), format_duration(limits.reset));
-    out += fmt::format("  posted writes {}; when the server is lost: {}\n",
+    out += fmt::format("  polls for replies: {}; posted writes {}; when the server is lost: {}\n",
+                       device.poll_replies ? "yes" : "no",
                        device.posted_writes ? "where the order permits" : "off",
                        device.on_disconnect == OnDisconnect::stop ? "stop" : "detach");
     out += fmt::format("  on an error of the server: {}; on its request for removal: {}\n",

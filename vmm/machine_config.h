@@ -48,6 +48,7 @@ struct DeviceConfig {
   std::vector<std::string> server;   // argv of a server to start first; "{socket}" is replaced
   std::vector<int> server_affinity;  // host CPUs of the server; empty: any
   vfio_user::Timeouts timeouts;      // per class of request
+  bool poll_replies = true;          // before sleeping, look for a reply for a moment
   bool posted_writes = true;         // allow No_reply writes where the order permits them
   OnDisconnect on_disconnect = OnDisconnect::stop;
   OnSignal on_error = OnSignal::log;         // the server signals ERR

@@ -32,7 +32,14 @@ Cost cost_of(const Access& access) {
 // A server that is asked nothing but accesses, as the machine attaches it: watched by an event
 // loop.
 struct Bench {
-  explicit Bench(bool twin) : server(script(twin)), client(attached(server, quick_options(20s))) {}
+  explicit Bench(bool twin, std::chrono::microseconds poll = {})
+      : server(script(twin)), client(attached(server, options(poll))) {}
+
+  static vfio_user::ClientOptions options(std::chrono::microseconds poll) {
+    vfio_user::ClientOptions options = quick_options(20s);
+    options.reply_poll = poll;
+    return options;
+  }
 
   static Script script(bool twin) {
     Script script;
@@ -67,6 +74,30 @@ TEST_CASE("a trapped read is one send, one wait and one receive, with or without
     CHECK(cost.calls.clocks <= kAccesses + 20);
     CHECK(cost.calls.allocations == 0);
   }
+}
+
+TEST_CASE("a thread that polls for its reply never sleeps while the reply comes in time") {
+  Bench bench(true, 20s);
+  std::array<std::byte, 4> data{};
+  bool good = true;
+  const Cost cost =
+      cost_of([&] { good = good && bench.client->region_read(0, 0, data).value_or(0) == 4; });
+  CHECK(good);
+  CHECK(cost.calls.sends == kAccesses);
+  CHECK(cost.calls.polls == 0);
+  CHECK(cost.calls.others == 0);
+  CHECK(cost.calls.allocations == 0);
+}
+
+TEST_CASE("where the reply never comes in time, polling is all but given up") {
+  Bench bench(true, 1us);
+  std::array<std::byte, 4> data{};
+  bool good = true;
+  const Cost cost =
+      cost_of([&] { good = good && bench.client->region_read(0, 0, data).value_or(0) == 4; });
+  CHECK(good);
+  CHECK(cost.calls.receives <= kAccesses + kAccesses / 4);
+  CHECK(cost.calls.polls >= kAccesses - kAccesses / 4);
 }
 
 TEST_CASE("a write that waits costs what a read costs") {

@@ -66,6 +66,7 @@ limit = "1M"
 name = "disk0"
 socket = "/run/disk0.sock"
 timeouts = { access = "250ms", reset = "1m" }
+poll_replies = false
 posted_writes = false
 max_vectors = 16
 map = { bar0 = false }
@@ -98,6 +99,7 @@ affinity = [1]
   CHECK(disk.timeouts.access == std::chrono::milliseconds(250));
   CHECK(disk.timeouts.reset == std::chrono::minutes(1));
   CHECK(disk.timeouts.version == std::chrono::seconds(5));
+  CHECK_FALSE(disk.poll_replies);
   CHECK_FALSE(disk.posted_writes);
   CHECK(disk.max_vectors == 16);
   CHECK(disk.map.at(0) == false);
@@ -106,6 +108,7 @@ affinity = [1]
   CHECK(disk.on_disconnect == OnDisconnect::detach);
   CHECK(disk.on_error == OnSignal::stop);
   CHECK(disk.on_request == OnSignal::stop);
+  CHECK(config->devices[1].poll_replies);
   CHECK(config->devices[1].on_error == OnSignal::log);
   CHECK(config->devices[1].on_request == OnSignal::log);
   CHECK(config->devices[1].name == "device1");
