@@ -574,7 +574,7 @@ socket = "/run/disk0.sock"       # the vfio-user socket of a server that runs al
 # server = ["outboard-nvme", "--file", "root.img"]   # or: a server to start; {socket} is replaced
 # affinity = [1]                 # host CPUs of a started server
 # timeouts = { connect = "5s", version = "5s", setup = "5s", access = "5s", dma = "5s", reset = "5s" }
-poll_replies = true              # a vCPU looks for the reply for 50 us before it sleeps, where that helps
+poll_replies = true              # a vCPU looks for the reply for 200 us before it sleeps, where that helps
 posted_writes = true             # allow writes without a reply where the order permits them
 on_disconnect = "stop"           # "stop" the machine (status 8) or "detach" (reads give all ones)
 on_error = "log"                 # when the server signals an error (ERR): "log", or "stop" (status 8)
