@@ -1,6 +1,7 @@
 #include "boot/kernel.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "boot/bytes.h"
@@ -79,26 +80,50 @@ Result<LoadedKernel> without_pvh(const BzImage& image, std::span<std::byte> ram,
                            reason + ": entering it by the bzImage's own 64-bit protocol");
 }
 
+// The payload's bytes, from the store or unpacked here.
+class Payload {
+ public:
+  static Result<Payload> get(const BzImage& image, Compression compression, UnpackedStore* store) {
+    Payload payload;
+    if (store != nullptr) {
+      payload.bytes_ = store->find();
+      if (payload.bytes_.size() == image.unpacked_size && is_elf(payload.bytes_)) return payload;
+    }
+    auto unpacked = decompress(compression, image.payload, image.unpacked_size);
+    if (!unpacked) return tl::make_unexpected(unpacked.error());
+    payload.unpacked_.emplace(std::move(*unpacked));
+    payload.bytes_ = std::as_const(*payload.unpacked_).span();
+    if (store != nullptr && is_elf(payload.bytes_)) store->keep(payload.bytes_);
+    return payload;
+  }
+
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::optional<Unpacked> unpacked_;  // moves its memory with it
+  std::span<const std::byte> bytes_;
+};
+
 Result<LoadedKernel> load_unpacked(const BzImage& image, std::span<std::byte> ram, Entry entry,
-                                   Compression compression) {
+                                   Compression compression, UnpackedStore* store) {
   if (image.unpacked_size > std::min<std::uint64_t>(ram.size(), kLargestKernel)) {
     return fail("is too large: it unpacks to " + mebibytes(image.unpacked_size) +
                 " and the machine has " + mebibytes(ram.size()) +
                 " below the PCI hole; raise the machine's memory");
   }
-  const auto unpacked = decompress(compression, image.payload, image.unpacked_size);
-  if (!unpacked) return tl::make_unexpected(unpacked.error());
-  if (!is_elf(unpacked->span())) {
+  const auto payload = Payload::get(image, compression, store);
+  if (!payload) return tl::make_unexpected(payload.error());
+  if (!is_elf(payload->bytes())) {
     return without_pvh(image, ram, entry, "its payload is no ELF file");
   }
-  const auto elf = parse_elf(unpacked->span());
+  const auto elf = parse_elf(payload->bytes());
   if (!elf) return fail("holds an ELF file that " + elf.error().message);
   if (!elf->pvh_entry) return without_pvh(image, ram, entry, std::string(kNoNote));
-  return load_elf(*elf, unpacked->span(), ram);
+  return load_elf(*elf, payload->bytes(), ram);
 }
 
 Result<LoadedKernel> load_bzimage(std::span<const std::byte> file, std::span<std::byte> ram,
-                                  Entry entry) {
+                                  Entry entry, UnpackedStore* store) {
   const auto image = parse_bzimage(file);
   if (!image) return tl::make_unexpected(image.error());
   if (!image->entry64) {
@@ -109,7 +134,7 @@ Result<LoadedKernel> load_bzimage(std::span<const std::byte> file, std::span<std
       entry == Entry::bzimage ? load_by_own_entry(*image, ram, {})
       : !compression          ? without_pvh(*image, ram, entry,
                                             "it is compressed in a way that cannot be unpacked here")
-                              : load_unpacked(*image, ram, entry, *compression);
+                              : load_unpacked(*image, ram, entry, *compression, store);
   if (!kernel) return kernel;
   kernel->setup_header.assign(image->setup_header.begin(), image->setup_header.end());
   if (compression) kernel->compression = compression_name(*compression);
@@ -138,9 +163,9 @@ Extent expected_extent(std::span<const std::byte> file, std::uint64_t ram_size, 
 }
 
 Result<LoadedKernel> load_kernel(std::span<const std::byte> file, std::span<std::byte> ram,
-                                 Entry entry) {
+                                 Entry entry, UnpackedStore* store) {
   if (is_elf(file)) return load_vmlinux(file, ram, entry);
-  if (is_bzimage(file)) return load_bzimage(file, ram, entry);
+  if (is_bzimage(file)) return load_bzimage(file, ram, entry, store);
   return fail(describe_foreign(file));
 }
 

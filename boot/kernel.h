@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "boot/result.h"
+#include "boot/unpacked_store.h"
 
 namespace outboard::boot {
 
@@ -42,9 +43,11 @@ struct LoadedKernel {
 
 // Loads `file` into `ram`, whose first byte is guest-physical address 0 and which ends where the
 // guest's low memory ends. Memory below 1 MiB is left to place_boot_data() and the ACPI tables: an
-// image that wants it is refused. Errors name what the bytes are and the remedy.
+// image that wants it is refused. Errors name what the bytes are and the remedy. `store`, if there
+// is one, is asked before a payload is unpacked, and told after.
 [[nodiscard]] Result<LoadedKernel> load_kernel(std::span<const std::byte> file,
-                                               std::span<std::byte> ram, Entry entry);
+                                               std::span<std::byte> ram, Entry entry,
+                                               UnpackedStore* store = nullptr);
 
 // Where load_kernel() will write most of the image, as far as the headers tell before anything is
 // unpacked: for whoever makes that memory present beforehand. Inside [0, ram_size); empty if

@@ -323,6 +323,7 @@ void read_kernel(Table& table, MachineConfig& out) {
                             {{"auto", boot::Entry::automatic},
                              {"pvh", boot::Entry::pvh},
                              {"bzimage", boot::Entry::bzimage}});
+  table.boolean("keep_unpacked", out.keep_unpacked);
 }
 
 void read_console(Table& table, ConsoleConfig& out) {
@@ -562,6 +563,7 @@ path = "vmlinuz"                 # required: vmlinux (ELF with a PVH note) or bz
 # initrd = "initrd.img"
 cmdline = ""                     # the guest's command line; nothing is added to it
 entry = "auto"                   # "auto" (PVH where possible), "pvh", or "bzimage" (64-bit protocol)
+keep_unpacked = true             # keep what a bzImage unpacks to in ~/.cache/outboard/kernels
 
 [console]
 type = "stdio"                   # "stdio", "file", "pty", "socket" or "none"

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "vmm/log.h"
+#include "vmm/mapped_file.h"
 
 namespace outboard::vmm {
 namespace {
@@ -48,29 +49,6 @@ bool put(const GuestMemory& memory, std::uint64_t address, std::span<const std::
   std::ranges::copy(bytes, place.begin());
   return true;
 }
-
-// The bytes of a file while they are needed: its pages are not kept in the process afterwards.
-class MappedFile {
- public:
-  explicit MappedFile(int fd) {
-    struct stat status {};
-    if (fd < 0 || ::fstat(fd, &status) != 0 || status.st_size <= 0) return;
-    const auto size = static_cast<std::size_t>(status.st_size);
-    void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
-    if (data == MAP_FAILED) return;
-    bytes_ = {static_cast<const std::byte*>(data), size};
-  }
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-  ~MappedFile() {
-    if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
-  }
-
-  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
-
- private:
-  std::span<const std::byte> bytes_;
-};
 
 // Makes the pages that a large kernel is about to be copied to present, from the last one down, on
 // a thread of its own: while the kernel is unpacked nobody touches them, and first touches take
@@ -116,6 +94,9 @@ Result<GuestImage> GuestImage::open(const MachineConfig& config) {
   image.initrd_path_ = config.initrd;
   image.command_line_ = config.command_line;
   image.entry_ = config.entry;
+  if (config.keep_unpacked) {
+    image.cache_.emplace(KernelCache::user_folder(), image.kernel_.get());
+  }
   return image;
 }
 
@@ -131,7 +112,8 @@ Result<void> GuestImage::load_kernel(const GuestMemory& memory) {
   const MappedFile kernel(kernel_.get());
   if (kernel.bytes().empty()) return bad_file(kernel_path_, "cannot be read");
   const MadePresent present(ram, boot::expected_extent(kernel.bytes(), ram.size(), entry_));
-  auto loaded = boot::load_kernel(kernel.bytes(), ram, entry_);
+  auto loaded = boot::load_kernel(kernel.bytes(), ram, entry_, cache_ ? &*cache_ : nullptr);
+  if (cache_) cache_->forget_mapping();
   if (!loaded) return bad_file(kernel_path_, loaded.error().message);
   if (!loaded->said.empty() && !said_) log::info("{}: {}", kernel_path_, loaded->said);
   said_ = true;

@@ -5,6 +5,7 @@
 // paths have gone. Main thread.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "boot/start.h"
@@ -12,6 +13,7 @@
 #include "vmm/arch.h"
 #include "vmm/error.h"
 #include "vmm/guest_memory.h"
+#include "vmm/kernel_cache.h"
 #include "vmm/machine_config.h"
 
 namespace outboard::vmm {
@@ -45,6 +47,7 @@ class GuestImage {
   vfio_user::UniqueFd initrd_;
   std::string command_line_;
   boot::Entry entry_ = boot::Entry::automatic;
+  std::optional<KernelCache> cache_;
   boot::LoadedKernel loaded_;  // by load_kernel()
   bool said_ = false;          // what the loader decided has been logged
 };

@@ -72,6 +72,7 @@ struct MachineConfig {
   std::string initrd;  // empty: none
   std::string command_line;
   boot::Entry entry = boot::Entry::automatic;
+  bool keep_unpacked = true;  // see KernelCache
 
   ConsoleConfig console;
   std::vector<DeviceConfig> devices;  // in slot order: 00:01.0, 00:02.0, ...

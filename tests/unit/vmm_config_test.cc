@@ -58,6 +58,7 @@ path = "/boot/vmlinuz"
 initrd = "initrd.img"
 cmdline = "console=ttyS0 root=/dev/nvme0n1"
 entry = "bzimage"
+keep_unpacked = false
 [console]
 type = "file"
 path = "../console.log"
@@ -90,6 +91,7 @@ affinity = [1]
   CHECK(config->kernel == "/boot/vmlinuz");
   CHECK(config->initrd == "/etc/vm/initrd.img");
   CHECK(config->entry == boot::Entry::bzimage);
+  CHECK_FALSE(config->keep_unpacked);
   CHECK(config->console.path == "/etc/console.log");
   CHECK(config->console.limit == kMiB);
   REQUIRE(config->devices.size() == 2);
@@ -122,7 +124,8 @@ TEST_CASE("an unknown key is refused with its place and the nearest right name")
   CHECK(complaint("[kernel]\npath = \"k\"\n\n[[devise]]\nsocket = \"s\"\n") ==
         "m.toml:4:3: unknown key 'devise'; did you mean 'device'?");
   CHECK(complaint("[kernel]\npath = \"k\"\nzzzzzz = 1\n") ==
-        "m.toml:3:1: unknown key 'zzzzzz' in [kernel]; known here: path, initrd, cmdline, entry");
+        "m.toml:3:1: unknown key 'zzzzzz' in [kernel]; known here: path, initrd, cmdline, entry, "
+        "keep_unpacked");
 }
 
 TEST_CASE("a value of the wrong type is refused with its place and the right type") {

@@ -29,6 +29,9 @@ void add_run_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--doorbells", options.doorbells, "Passed on to outboard-nvme")
       ->check(CLI::IsMember({"shadow", "page", "trap"}))
       ->type_name("shadow|page|trap");
+  app.add_flag(
+      "--unpack-each", options.unpack_each,
+      "outboard unpacks a bzImage in every run, instead of keeping what it unpacked first");
   app.add_flag("--drop-caches", options.drop_caches,
                "Empty the host's page cache before each run (root)");
   app.add_option("--limit", options.limit, "Deadline of one run in seconds")

@@ -25,8 +25,9 @@ struct BenchOptions {
   std::string doorbells;
   std::string console_line = "VFS: Mounted root";
   std::string clock = "auto";
-  bool unpack = false;  // boot-to-io: every VMM gets the kernel unpacked
-  bool whole = false;   // boot-to-io: to the guest's power-off, not only to the first read
+  bool unpack_each = false;  // outboard unpacks a bzImage in every run
+  bool unpack = false;       // boot-to-io: every VMM gets the kernel unpacked
+  bool whole = false;        // boot-to-io: to the guest's power-off, not only to the first read
   bool drop_caches = false;
   int limit = 60;  // seconds, a run
   std::string json, html;

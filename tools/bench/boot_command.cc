@@ -30,7 +30,8 @@ one process a run, read-only; a device with a `socket` needs --disk IMAGE, or --
 empty one. Without CONFIG the machine has 512 MiB, one vCPU and one empty disk.
 
 With --vs both VMMs get the same kernel, command line, memory and disks; outboard is given the file as
-it is (it unpacks a bzImage itself, which counts), QEMU the bzImage or the unpacked kernel, whichever
+it is (it unpacks a bzImage itself, in its warm-up, and keeps the result; --unpack-each makes it
+unpack in every run), QEMU the bzImage or the unpacked kernel, whichever
 its warm-up found faster, -nodefaults and no display. With --unpack all get the unpacked kernel, and
 nobody's unpacking counts. A QEMU without
 vfio-user-pci gets its own NVMe controller on the image, and then both are compared by a console line
@@ -140,6 +141,7 @@ class BootMeasurement {
                     fmt::format("--memory: '{}' is no size; write 512M or 4G", options_.memory));
       workload.memory = *bytes;
     }
+    workload.keep_unpacked = !options_.unpack_each;
     if (workload.command_line.empty()) workload.command_line = kDefaultWords;
     if (!options_.append.empty()) workload.command_line += " " + options_.append;
     if (!options_.doorbells.empty()) {

@@ -165,6 +165,7 @@ std::string MachineFile::text(const Workload& workload,
   kernel.insert_or_assign("path", workload.kernel);
   if (!workload.initrd.empty()) kernel.insert_or_assign("initrd", workload.initrd);
   kernel.insert_or_assign("cmdline", workload.command_line);
+  kernel.insert_or_assign("keep_unpacked", workload.keep_unpacked);
   toml::table& machine = section("machine");
   machine.insert_or_assign("memory", fmt::format("{}M", workload.memory >> 20));
   machine.insert_or_assign("vcpus", std::int64_t{workload.vcpus});

@@ -57,23 +57,24 @@ std::string results_json(const Results& results) {
                      {"theirs", json_of(duel.theirs, duel.key)}});
   }
   const HostFacts& host = results.host;
-  const ordered_json root = {{"schema", 1},
-                             {"outboard_bench", OUTBOARD_VERSION},
-                             {"command", results.command},
-                             {"title", results.title},
-                             {"host",
-                              {{"cpu_model", host.cpu_model},
-                               {"cpus", host.cpus},
-                               {"placement", host.placement},
-                               {"kernel", host.kernel},
-                               {"page_size", host.page_size},
-                               {"kvm", host.kvm},
-                               {"virtual", !host.hypervisor.empty()},
-                               {"load", host.load}}},
-                             {"last_key", results.last_key},
-                             {"ours", json_of(results.ours, results.last_key)},
-                             {"pairs", std::move(duels)},
-                             {"notes", results.notes}};
+  ordered_json root = {{"schema", 1},
+                       {"outboard_bench", OUTBOARD_VERSION},
+                       {"command", results.command},
+                       {"title", results.title},
+                       {"host",
+                        {{"cpu_model", host.cpu_model},
+                         {"cpus", host.cpus},
+                         {"placement", host.placement},
+                         {"kernel", host.kernel},
+                         {"page_size", host.page_size},
+                         {"kvm", host.kvm},
+                         {"virtual", !host.hypervisor.empty()},
+                         {"load", host.load}}},
+                       {"last_key", results.last_key},
+                       {"ours", json_of(results.ours, results.last_key)},
+                       {"pairs", std::move(duels)},
+                       {"notes", results.notes}};
+  if (!results.load_floor.empty()) root["load_floor_ns"] = figures(results.load_floor);
   return root.dump(1) + "\n";
 }
 

@@ -7,14 +7,17 @@
 #include <fmt/core.h>
 
 #include "tools/bench/contest.h"
+#include "tools/bench/load_floor.h"
 #include "tools/bench/outputs.h"
 #include "tools/bench/payload.h"
 #include "tools/bench/programs.h"
 #include "tools/bench/units.h"
+#include "tools/bench/unpacked_kernel.h"
 
 namespace outboard::bench {
 namespace {
 
+constexpr int kFloorRounds = 10;
 constexpr const char* kFooter = R"(
 Each run is a new process with fresh device servers (outboard-nvme, memory back end), which are up
 before the clock starts. The clock is CLOCK_MONOTONIC, read just before the process is made. The
@@ -73,9 +76,8 @@ class StartMeasurement {
     if (options_.rivals.empty()) {
       if (auto done = contest.series(ours, static_cast<std::size_t>(options_.runs)); !done)
         return done;
-      if (own_payload()) {
-        if (auto done = contest.memory(ours); !done) return done;
-      }
+      if (auto done = own_payload() ? contest.memory(ours) : measure_floor(*folder, results); !done)
+        return done;
       results.ours = std::move(ours.side);
     } else if (auto done = duels(contest, ours, results); !done) {
       return done;
@@ -100,12 +102,31 @@ class StartMeasurement {
     }
     workload.command_line = kPayloadRuns;
     workload.kernel = options_.kernel;
+    workload.keep_unpacked = !options_.unpack_each;
     if (!own_payload()) {
       workload.command_line = options_.append.empty() ? "console=ttyS0" : options_.append;
       return {};
     }
     workload.kernel = folder.file("poweroff");
     return write_file(workload.kernel, poweroff_payload());
+  }
+
+  // Of what outboard has to do each time: unpack and copy, or only copy.
+  Result<void> measure_floor(const PrivateFolder& folder, Results& results) const {
+    std::string kernel = options_.kernel;
+    results.floor_is = "unpack and copy";
+    if (!options_.unpack_each) {
+      const std::string unpacked = folder.file("vmlinux");
+      const auto packed = unpack_kernel(kernel, unpacked);
+      if (!packed) return tl::unexpected(packed.error());
+      if (*packed) kernel = unpacked;
+      results.floor_is = "copy";
+    }
+    const auto memory = size_of(options_.memory).value_or(512U << 20);
+    auto floor = load_floor(kernel, memory, kFloorRounds);
+    if (!floor) return tl::unexpected(floor.error());
+    results.load_floor = std::move(*floor);
+    return {};
   }
 
   Result<void> duel(Contest& contest, const Contestant& ours, Contestant theirs,

@@ -58,6 +58,8 @@ struct Results {
   Side ours;             // every run of outboard, those of pairs too
   std::string last_key;  // the mark that ends the measured time
   std::vector<Duel> duels;
+  std::string floor_is;  // for people: "unpack and copy"
+  Sample load_floor;     // of `start` with a kernel, see load_floor(); else empty
   std::vector<std::string> notes;
 };
 

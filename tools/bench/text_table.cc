@@ -75,6 +75,9 @@ std::string text_table(const Results& results) {
   add_side(out, results.ours);
   for (const Duel& duel : results.duels) add_side(out, duel.theirs);
   for (const Duel& duel : results.duels) add_duel(out, duel);
+  if (!results.load_floor.empty())
+    out += fmt::format("\nfloor: {} to {} the kernel file into guest memory, and nothing else\n",
+                       duration_text(results.load_floor.median()), results.floor_is);
   for (const std::string& note : results.notes) out += "\nnote: " + note + "\n";
   return out;
 }

@@ -10,7 +10,8 @@ namespace outboard::bench {
 
 struct Workload {
   std::string kernel;
-  std::string vmlinux;  // the same kernel unpacked, if `kernel` is packed
+  std::string vmlinux;        // the same kernel unpacked, if `kernel` is packed
+  bool keep_unpacked = true;  // outboard keeps what it unpacked for its next run
   std::string initrd;
   std::string command_line;
   std::uint64_t memory = 512U << 20;  // bytes

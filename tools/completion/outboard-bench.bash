@@ -20,7 +20,7 @@ _outboard_bench() {
     --runs | --pairs | --limit | --memory | --devices | --append | --console-line) return ;;
   esac
   local runs='--runs --vs --pairs --machine --qemu --outboard --outboard-nvme --doorbells
-    --drop-caches --limit --json --html --memory --kernel --append --help'
+    --unpack-each --drop-caches --limit --json --html --memory --kernel --append --help'
   case $sub in
     start) mapfile -t COMPREPLY < <(compgen -W "$runs --devices" -- "$current") ;;
     boot-to-io)
