@@ -23,6 +23,9 @@ namespace {
 #ifndef MADV_POPULATE_WRITE
 constexpr int MADV_POPULATE_WRITE = 23;  // Linux 5.14; without it nothing is made present
 #endif
+#ifndef MADV_COLLAPSE
+constexpr int MADV_COLLAPSE = 25;  // Linux 6.1; without it pages stay small
+#endif
 
 tl::unexpected<MachineError> bad_file(const std::string& path, const std::string& what) {
   return failure(ExitStatus::boot_image, fmt::format("{}: {}", path, what));
@@ -50,26 +53,43 @@ bool put(const GuestMemory& memory, std::uint64_t address, std::span<const std::
   return true;
 }
 
-// Makes the pages that a large kernel is about to be copied to present, from the last one down, on
-// a thread of its own: while the kernel is unpacked nobody touches them, and first touches take
-// longer than the unpacking.
+// Makes the memory that a large kernel is about to be copied to present, and in huge pages where
+// the host can: first touches of ten thousand small pages take longer than the copying, and the
+// guest would pay for each of them once more. From the last piece down, on a thread of its own
+// where there is a processor for it, while the kernel is unpacked or copied from the first byte up.
 class MadePresent {
  public:
   MadePresent(std::span<std::byte> ram, boot::Extent extent) {
-    if (extent.size < kWorthAThread || std::thread::hardware_concurrency() < 2) return;
-    const std::uint64_t first = extent.address / kPiece;
-    const std::uint64_t last =
-        std::min((extent.address + extent.size) / kPiece, ram.size() / kPiece);
-    thread_ = std::jthread([ram, first, last](const std::stop_token& stop) {
-      for (std::uint64_t piece = last; piece > first && !stop.stop_requested(); --piece) {
-        ::madvise(ram.data() + (piece - 1) * kPiece, kPiece, MADV_POPULATE_WRITE);
+    if (extent.size < kWorthIt) return;
+    const std::uint64_t end = std::min((extent.address + extent.size + kHuge - 1) / kHuge * kHuge,
+                                       ram.size() / kHuge * kHuge);
+    const auto range = ram.first(end).subspan(extent.address / kHuge * kHuge);
+    if (std::thread::hardware_concurrency() < 2) {
+      collapse(range);
+      return;
+    }
+    thread_ = std::jthread([range](const std::stop_token& stop) {
+      for (auto left = range; !left.empty() && !stop.stop_requested();) {
+        const auto piece = left.last(std::min<std::size_t>(left.size(), kPiece));
+        if (!collapse(piece)) ::madvise(piece.data(), piece.size(), MADV_POPULATE_WRITE);
+        left = left.first(left.size() - piece.size());
       }
     });
   }
 
  private:
-  static constexpr std::uint64_t kWorthAThread = 8 * kMiB;
-  static constexpr std::uint64_t kPiece = 1 * kMiB;
+  static constexpr std::uint64_t kWorthIt = 8 * kMiB;
+  static constexpr std::uint64_t kHuge = 2 * kMiB;
+  static constexpr std::uint64_t kPiece = 8 * kMiB;
+
+  // Whatever the host's settings for transparent huge pages are. A huge page of which nothing is
+  // there yet is left alone by the kernel, so one small page of each is made first.
+  static bool collapse(std::span<std::byte> range) {
+    for (std::size_t at = 0; at < range.size(); at += kHuge) {
+      ::madvise(range.data() + at, 1, MADV_POPULATE_WRITE);
+    }
+    return ::madvise(range.data(), range.size(), MADV_COLLAPSE) == 0;
+  }
 
   std::jthread thread_;  // stopped and joined when the kernel is there
 };
