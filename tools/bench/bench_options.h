@@ -29,7 +29,8 @@ struct BenchOptions {
   bool unpack = false;       // boot-to-io: every VMM gets the kernel unpacked
   bool whole = false;        // boot-to-io: to the guest's power-off, not only to the first read
   bool drop_caches = false;
-  int limit = 60;  // seconds, a run
+  int limit = 60;    // seconds, a run
+  int patience = 0;  // repetitions of another VMM's run that was not done in time
   std::string json, html;
 };
 

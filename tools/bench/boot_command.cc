@@ -160,7 +160,7 @@ class BootMeasurement {
     if (!packed) return tl::unexpected(packed.error());
     Progress progress("warm-up of " + theirs.side.name, *packed ? 2 : 1);
     const auto time = [&]() -> Result<double> {
-      auto one = contest.run(theirs);
+      auto one = contest.run_rival(theirs);
       if (!one) return tl::unexpected(one.error());
       progress.step("");
       return one->at(key()).value_or(0);
@@ -187,6 +187,8 @@ class BootMeasurement {
     beside.side.runs.clear();
     if (auto done = contest.pairs(beside, theirs, static_cast<std::size_t>(options_.pairs)); !done)
       return done;
+    if (auto note = contest.repeated(theirs.side.name); !note.empty())
+      results.notes.push_back(std::move(note));
     results.ours.runs.insert(results.ours.runs.end(), beside.side.runs.begin(),
                              beside.side.runs.end());
     const std::string what =
@@ -266,6 +268,11 @@ void add_boot_command(CLI::App& app, int& status) {
       ->allow_extra_args(false);
   boot->add_flag("--unpack", options->unpack,
                  "Unpack a bzImage first and give every VMM the result");
+  boot->add_option("--patience", options->patience,
+                   "Repeat another VMM's run that is not done within --limit, up to N times")
+      ->type_name("N")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
   boot->add_flag("--whole", options->whole,
                  "Let each guest run until it powers off, for the marks after the first read");
   boot->add_option("--clock", options->clock,

@@ -98,6 +98,22 @@ Result<Run> Contest::run(const Contestant& contestant) {
   return run;
 }
 
+Result<Run> Contest::run_rival(const Contestant& contestant) {
+  auto one = run(contestant);
+  for (int again = 0; !one && one.error().late && again < options_.patience; ++again) {
+    ++late_;
+    one = run(contestant);
+  }
+  return one;
+}
+
+std::string Contest::repeated(const std::string& name) {
+  const int late = std::exchange(late_, 0);
+  if (late == 0) return {};
+  return fmt::format("{} was not done within {} s in {} run{}, which w{} repeated", name,
+                     options_.limit, late, late == 1 ? "" : "s", late == 1 ? "as" : "ere");
+}
+
 Result<void> Contest::series(Contestant& contestant, std::size_t count) {
   Progress progress(contestant.side.name, count);
   for (std::size_t i = 0; i < count; ++i) {
@@ -115,7 +131,7 @@ Result<void> Contest::pairs(Contestant& ours, Contestant& theirs, std::size_t co
   for (std::size_t pair = 0; pair < count; ++pair) {
     for (std::size_t half = 0; half < 2; ++half) {
       Contestant& next = turn_of(pair, half) == Turn::ours ? ours : theirs;
-      auto one = run(next);
+      auto one = &next == &ours ? run(ours) : run_rival(theirs);
       if (!one) return tl::unexpected(one.error());
       next.side.runs.push_back(std::move(*one));
     }

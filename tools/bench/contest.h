@@ -42,6 +42,11 @@ class Contest {
 
   // One run, not kept.
   [[nodiscard]] Result<Run> run(const Contestant& contestant);
+  // The same of somebody else's VMM, up to --patience times more when one is not done within its
+  // limit.
+  [[nodiscard]] Result<Run> run_rival(const Contestant& contestant);
+  // One line if run_rival() had to repeat any; else empty. Starts the count anew.
+  [[nodiscard]] std::string repeated(const std::string& name);
   // `count` runs, kept.
   [[nodiscard]] Result<void> series(Contestant& contestant, std::size_t count);
   // Pairs, kept; the order alternates.
@@ -56,6 +61,7 @@ class Contest {
   const BenchOptions& options_;
   const PrivateFolder& folder_;
   Interrupt& interrupt_;
+  int late_ = 0;            // runs of a rival that were not done in time
   std::size_t number_ = 0;  // of runs so far: names of sockets
 };
 

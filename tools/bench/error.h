@@ -20,7 +20,8 @@ enum class ExitStatus : int {
 struct Error {
   ExitStatus status = ExitStatus::failed;
   std::string message;
-  int signal = 0;  // ended by this signal: the exit status is 128 + signal
+  int signal = 0;     // ended by this signal: the exit status is 128 + signal
+  bool late = false;  // a run was not done within its limit
 };
 
 [[nodiscard]] inline int to_int(const Error& error) {
@@ -31,7 +32,7 @@ template <typename T>
 using Result = tl::expected<T, Error>;
 
 [[nodiscard]] inline tl::unexpected<Error> fail(ExitStatus status, std::string message) {
-  return tl::unexpected(Error{status, std::move(message), 0});
+  return tl::unexpected(Error{status, std::move(message), 0, false});
 }
 
 }  // namespace outboard::bench

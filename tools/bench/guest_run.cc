@@ -77,10 +77,11 @@ class Watched {
     for (bool done = false; !done;) {
       const double left = (limit - since_start(child)) / 1e6;
       if (left <= 0) {
-        if (!plan_.any_status)
-          return failure(fmt::format("was not done within {} s; --limit changes that. Its end:",
-                                     plan_.limit.count() / 1000));
-        break;
+        if (plan_.any_status) break;
+        auto late = failure(fmt::format("was not done within {} s; --limit changes that. Its end:",
+                                        plan_.limit.count() / 1000));
+        late.value().late = true;
+        return late;
       }
       std::array<pollfd, 4> fds = {
           {{child.pidfd(), POLLIN, 0},

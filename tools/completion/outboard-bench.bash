@@ -17,14 +17,14 @@ _outboard_bench() {
     --only) mapfile -t COMPREPLY < <(compgen -W 'all accesses nvme' -- "$current") && return ;;
     --modes) mapfile -t COMPREPLY < <(compgen -W 'page,shadow,trap page shadow trap none' -- "$current") && return ;;
     --rounds | --repetitions | --idle | --nvme-server | --label | --vmm-cpu | --server-cpu) return ;;
-    --runs | --pairs | --limit | --memory | --devices | --append | --console-line) return ;;
+    --runs | --pairs | --limit | --memory | --devices | --append | --console-line | --patience) return ;;
   esac
   local runs='--runs --vs --pairs --machine --qemu --outboard --outboard-nvme --doorbells
     --unpack-each --drop-caches --limit --json --html --memory --kernel --append --help'
   case $sub in
     start) mapfile -t COMPREPLY < <(compgen -W "$runs --devices" -- "$current") ;;
     boot-to-io)
-      mapfile -t COMPREPLY < <(compgen -W "$runs --disk --unpack --whole --clock --console-line" -- "$current"
+      mapfile -t COMPREPLY < <(compgen -W "$runs --disk --unpack --whole --clock --console-line --patience" -- "$current"
         compgen -f -X '!*.toml' -- "$current")
       ;;
     access)
