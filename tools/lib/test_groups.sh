@@ -58,6 +58,7 @@ build_preset() {
   if command -v ccache >/dev/null; then options+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache); fi
   if [[ $preset != release ]]; then
     options+=(-DOUTBOARD_PRECOMPILE=ON)
+    if ((quick)); then options+=(-DOUTBOARD_BENCH=OFF); else options+=(-DOUTBOARD_BENCH=ON); fi
     export CCACHE_SLOPPINESS=pch_defines,time_macros  # what ccache asks for with precompiled headers
     if command -v mold >/dev/null; then options+=(-DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=mold); fi
   fi

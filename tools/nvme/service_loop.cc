@@ -47,11 +47,12 @@ vfio_user::Result<void> run_service(vfio_user::Server& server, VfioDevice& devic
       now = Clock::now();
     }
 
+    // Whoever did the read: a trapped doorbell is acted upon while its message is processed.
+    if (options.first_read && controller.io_clock().take_news()) {
+      options.first_read(controller.io_clock().times());
+    }
     const bool polling = device.must_poll();
     if (busy) {
-      if (options.first_read && controller.io_clock().take_news()) {
-        options.first_read(controller.io_clock().times());
-      }
       last_busy = now;
       interval = options.first_interval;
     }
