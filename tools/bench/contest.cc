@@ -169,9 +169,12 @@ Result<Qemu> probe_qemu(const std::string& given) {
   if (!path) return tl::unexpected(path.error());
   Qemu qemu;
   qemu.path = *path;
-  qemu.version = version_in(first_line_of({*path, "--version"}));
+  const std::string line = first_line_of({*path, "--version"});
+  if (line.starts_with("QEMU emulator version")) qemu.version = version_in(line);
   if (qemu.version.empty())
-    return fail(ExitStatus::missing, fmt::format("{} does not tell its version", *path));
+    return fail(ExitStatus::missing,
+                fmt::format("{} is no QEMU that runs here; asked for its version it says '{}'",
+                            *path, line));
   qemu.vfio_user =
       output_of({*path, "-device", "help"}).find("\"vfio-user-pci\"") != std::string::npos;
   return qemu;
