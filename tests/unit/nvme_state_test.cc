@@ -56,12 +56,15 @@ struct Busy {
       guest.push(1, Driver::io(IoOpcode::flush, kBroadcastNamespace, 0, 1));
     }
     guest.push(2, Driver::io(IoOpcode::compare, 1, 3, 2));
+    for (u16 id = 1; id <= 2; ++id) guest.ring(id);
+    for (int i = 0; i < 5; ++i) guest.controller.turn();
+    // The format waits for them.
     guest.push(0, Driver::admin(AdminOpcode::async_event_request));
     Command format = Driver::admin(AdminOpcode::format_nvm);
     format.nsid = 1;
     guest.push(0, format);
-    for (u16 id = 0; id <= 2; ++id) guest.ring(id);
-    for (int i = 0; i < 10; ++i) guest.controller.turn();
+    guest.ring(0);
+    for (int i = 0; i < 5; ++i) guest.controller.turn();
   }
   static Namespace wrap(HeldBackend* backend) {
     Namespace ns;
