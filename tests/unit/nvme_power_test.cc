@@ -4,9 +4,15 @@
 #include <random>
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "tests/unit/nvme_guest.h"
+#include "tests/unit/nvme_program.h"
 #include "tests/unit/nvme_torn_backend.h"
+#include "tools/nvme/file_backends.h"
 
 namespace outboard::nvme::test {
 namespace {
@@ -158,6 +164,69 @@ TEST_CASE("NVMe 1.4 §4.5.1: ENOSPC, EIO and the like are told by the status tha
     CHECK(get<u64>(disk.backend->stable, 512) == 42);
     disk.backend->fail_with = 0;
     CHECK(disk.run(row.opcode, 1) == Status::success);
+  }
+}
+
+// In a process with a file system of its own, of 256 KiB; the exit status says what went wrong.
+int fill_up(const std::string& folder, bool threads) {
+  if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
+  if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=256k") != 0) {
+    return 77;
+  }
+  const std::string path = folder + "/image";
+  const vfio_user::UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (ftruncate(fd.get(), 1 << 20) != 0) return 1;
+  auto image = FileImage::open(path, false, 512);
+  if (!image) return 2;
+  std::string why;
+  Namespace ns;
+  if (!threads) ns.backend = make_uring_backend(*image, why);
+  if (!ns.backend) ns.backend = make_thread_backend(std::move(*image), 1);
+  Driver guest(one(std::move(ns)));
+  guest.enable();
+  if (guest.create_pair(1, 16) != Status::success) return 3;
+  const auto write = [&](u32 page) {
+    put<u64>(guest.data(4096), 0, page + 1);
+    return guest.run(1, Driver::io(IoOpcode::write, 1, 8u * page, 8)).status;
+  };
+  u32 good = 0;
+  while (good < 256 && write(good) == Status::success) ++good;
+  if (good < 8 || good > 64) return 4;
+  if (write(good) != Status::capacity_exceeded) return 5;
+  if (guest.run(1, Driver::io(IoOpcode::flush, 1, 0, 1)).status != Status::success) return 6;
+  for (u32 page = 0; page < good; ++page) {
+    if (guest.run(1, Driver::io(IoOpcode::read, 1, 8u * page, 8)).status != Status::success)
+      return 7;
+    if (get<u64>(guest.data(), 0) != page + 1) return 8;
+  }
+  // Room again, for what had none.
+  Command free = Driver::io(IoOpcode::write_zeroes, 1, 0, 8);
+  free.dw12 |= 1u << 25;  // deallocate
+  if (guest.run(1, free).status != Status::success) return 9;
+  return write(good) == Status::success ? 0 : 10;
+}
+
+TEST_CASE("NVMe 1.4 §4.5.1.2 a full file system is Capacity Exceeded, and hurts nothing else") {
+  for (const bool threads : {false, true}) {
+#ifdef __SANITIZE_THREAD__  // which knows no threads in the child of a fork
+    if (threads) continue;
+#endif
+    CAPTURE(threads);
+    std::string folder = socket_path() + ".XXXXXX";
+    REQUIRE(mkdtemp(folder.data()) != nullptr);
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) _exit(fill_up(folder, threads));
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    rmdir(folder.c_str());
+    REQUIRE(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+      MESSAGE("no mount name space is to be had here: not tested with a real file system");
+      return;
+    }
+    CHECK(WEXITSTATUS(status) == 0);
   }
 }
 
