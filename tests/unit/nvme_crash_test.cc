@@ -92,6 +92,33 @@ TEST_CASE(
 #endif
 }
 
+TEST_CASE(
+    "kill -9 while an admin command changes the controller's state, in a reset and in an enabling: "
+    "it is whole again before the guest looks") {
+  for (const FailPoint point : {FailPoint::effect_begin, FailPoint::effect_end,
+                                FailPoint::disabling, FailPoint::enabling}) {
+    CAPTURE(static_cast<int>(point));
+    const bool resets = point == FailPoint::disabling || point == FailPoint::enabling;
+    const Files files(CrashGuest::kBlocks * 512);
+    CrashGuest guest({.image = files.image, .state = files.state, .mode = DoorbellMode::page}, 21,
+                     [&](std::mt19937_64& random) {
+                       return FailPlan{.armed = true, .point = point, .passes = random() % 3};
+                     });
+    guest.start();
+    for (int round = 0; guest.lives() < 16; ++round) {
+      REQUIRE(round < 1000);
+      guest.step();
+      if (resets) {
+        guest.reset();
+      } else {
+        guest.manage();
+      }
+    }
+    guest.settle();
+    guest.verify();
+  }
+}
+
 TEST_CASE("outboard-nvme itself: killed and started again under load, and how long that takes") {
   const char* other = std::getenv("OUTBOARD_NVME");
   const std::string program = other != nullptr ? other : OUTBOARD_NVME_PROGRAM;
