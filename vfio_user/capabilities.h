@@ -20,11 +20,12 @@ struct MigrationCapability {
 };
 
 /// The server's key "resume": it can go on where a predecessor that died stopped. A client that
-/// comes back sends no DEVICE_RESET then, repeats what was not answered, and may signal every vector
-/// once without cause.
+/// comes back sends no DEVICE_RESET then, repeats what was not answered, and may signal every
+/// vector once without cause.
 struct ResumeCapability {
-  std::string id;        ///< names the device's state: 32 hexadecimal digits
-  bool resumed = false;  ///< this process took the state over from a client that did not say goodbye
+  std::string id;  ///< names the device's state: 32 hexadecimal digits
+  bool resumed =
+      false;  ///< this process took the state over from a client that did not say goodbye
   bool operator==(const ResumeCapability&) const = default;
 };
 

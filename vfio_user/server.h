@@ -87,8 +87,8 @@ class DeviceModel {
   /// DEVICE_RESET: the state as after power-on. Windows and armed interrupts stay.
   virtual void reset() = 0;
 
-  /// For a device that can go on where a predecessor was killed: what VERSION tells the client about
-  /// it. Asked for each client, before connected().
+  /// For a device that can go on where a predecessor was killed: what VERSION tells the client
+  /// about it. Asked for each client, before connected().
   virtual std::optional<ResumeCapability> resume() { return std::nullopt; }
   /// A client has agreed on a version.
   virtual void connected() {}
