@@ -6,10 +6,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "vfio_user/capabilities.h"
 #include "vfio_user/result.h"
 #include "vfio_user/sparse_area.h"
 #include "vfio_user/unique_fd.h"
@@ -47,6 +49,9 @@ struct ServerWindow {
   bool readable = false;
   bool writable = false;  ///< if not, `host` is mapped read-only: a store to it is a SIGSEGV
   bool sealed = false;    ///< cannot be truncated by the client; if not, an access can be a SIGBUS
+  std::uint64_t file_device = 0;  ///< of its file, as stat(2) gives them; 0 and 0: it has none
+  std::uint64_t file_inode = 0;
+  std::uint64_t file_offset = 0;  ///< of the window's first byte
 };
 
 /// A range of a region whose writes signal an eventfd instead of being sent as messages.
@@ -82,6 +87,9 @@ class DeviceModel {
   /// DEVICE_RESET: the state as after power-on. Windows and armed interrupts stay.
   virtual void reset() = 0;
 
+  /// For a device that can go on where a predecessor was killed: what VERSION tells the client
+  /// about it. Asked for each client, before connected().
+  virtual std::optional<ResumeCapability> resume() { return std::nullopt; }
   /// A client has agreed on a version.
   virtual void connected() {}
   /// The client is gone; its windows and eventfds already are. The next one finds what reset() and

@@ -60,6 +60,7 @@ int ServerSession::on_version(Pending& command) {
     }
   }
 
+  ours.resume = model_.resume();
   negotiated_ = true;
   const std::string json = to_json(ours, Role::server);
   const wire::Version version{wire::kVersionMajor,

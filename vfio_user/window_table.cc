@@ -123,7 +123,10 @@ Result<const WindowTable::Window*> WindowTable::map(const wire::DmaMap& request,
                  {},
                  (request.flags & wire::kDmaReadable) != 0,
                  (request.flags & wire::kDmaWritable) != 0,
-                 false};
+                 false,
+                 0,
+                 0,
+                 request.offset};
   if (fd) {
     // Seals before length: a sealed length cannot shrink after it was looked at.
     const int seals = ::fcntl(fd.get(), F_GET_SEALS);
@@ -142,6 +145,8 @@ Result<const WindowTable::Window*> WindowTable::map(const wire::DmaMap& request,
                   what + "its file ends at " + std::to_string(status.st_size) +
                       " bytes; give the file its length before it is mapped");
     }
+    window.info.file_device = status.st_dev;
+    window.info.file_inode = status.st_ino;
     const std::uint32_t modes = request.flags & (wire::kDmaMmap | wire::kDmaFileIo);
     if (modes == wire::kDmaFileIo) {
       window.file = std::move(fd);

@@ -108,10 +108,14 @@ struct Answer {
 
 class Driver {
  public:
-  explicit Driver(std::vector<Namespace> namespaces, ControllerOptions options = {})
+  // With a `saved` that nobody has used before, the controller leaves its state there.
+  explicit Driver(std::vector<Namespace> namespaces, ControllerOptions options = {},
+                  SavedState* saved = nullptr)
       : doorbells(std::move(*Doorbells::create())),
-        controller(std::move(options), std::move(namespaces), state, *doorbells, dma, interrupts) {
+        controller(std::move(options), std::move(namespaces), saved != nullptr ? saved->now : state,
+                   *doorbells, dma, interrupts, saved) {
     dma.add(kRam, kRamSize);
+    if (saved != nullptr) controller.reset();
   }
 
   u32 read32(u64 offset) {

@@ -2,7 +2,7 @@
 _outboard_nvme() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
   case $previous in
-    --socket | --file)
+    --socket | --file | --state)
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       compopt -o filenames
       return
@@ -23,7 +23,7 @@ _outboard_nvme() {
     --memory | --null | --queues | --serial | --ready-fd | --first-read-fd) return ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W '--socket --file --memory --null --namespace --block-size
-    --read-only --queues --doorbells --serial --threads --stats --once --ready-fd --first-read-fd
+    --read-only --queues --doorbells --serial --state --threads --stats --once --ready-fd --first-read-fd
     --help --version' -- "$current")
 }
 complete -F _outboard_nvme outboard-nvme

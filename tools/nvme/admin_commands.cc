@@ -5,9 +5,36 @@
 
 namespace outboard::nvme {
 
+namespace {
+
+// In more stores than one, and at once: what the journal must be able to undo.
+bool changes_state(AdminOpcode opcode) {
+  switch (opcode) {
+    case AdminOpcode::create_io_sq:
+    case AdminOpcode::delete_io_cq:
+    case AdminOpcode::create_io_cq:
+    case AdminOpcode::set_features:
+    case AdminOpcode::doorbell_buffer_config:
+      return true;
+    case AdminOpcode::delete_io_sq:  // begins at its end, in settle()
+    case AdminOpcode::get_log_page:
+    case AdminOpcode::identify:
+    case AdminOpcode::abort:
+    case AdminOpcode::get_features:
+    case AdminOpcode::async_event_request:
+    case AdminOpcode::format_nvm:
+      break;
+  }
+  return false;
+}
+
+}  // namespace
+
 void AdminCommands::execute(Request& request) {
   u32 dw0 = 0;
   bool later = false;
+  const bool effect = changes_state(static_cast<AdminOpcode>(request.command.opcode));
+  if (effect) core_.journal.begin_effect(request.slot);
   const Status status = run(request, dw0, later);
   if (!later) engine_.finish(request, status, dw0);
 }
@@ -66,7 +93,7 @@ Status AdminCommands::create_cq(const Command& command) {
   const u32 entries = (command.dw10 >> 16) + 1;
   const u16 vector = static_cast<u16>(command.dw11 >> 16);
   const bool interrupts = (command.dw11 & 2) != 0;
-  if (id == 0 || id > core_.state.features.io_queues || core_.queues.cq(id).live) {
+  if (id == 0 || id > core_.state.features.io_queues || core_.queues.cq(id).live != 0) {
     return Status::invalid_queue_identifier;
   }
   if (entries < 2 || entries > kMaxQueueEntries) return Status::invalid_queue_size;
@@ -86,11 +113,11 @@ Status AdminCommands::create_sq(const Command& command) {
   const u16 id = static_cast<u16>(command.dw10);
   const u32 entries = (command.dw10 >> 16) + 1;
   const u16 cq = static_cast<u16>(command.dw11 >> 16);
-  if (id == 0 || id > core_.state.features.io_queues || core_.queues.sq(id).live) {
+  if (id == 0 || id > core_.state.features.io_queues || core_.queues.sq(id).live != 0) {
     return Status::invalid_queue_identifier;
   }
   if (cq == 0 || cq > core_.state.features.io_queues) return Status::invalid_queue_identifier;
-  if (!core_.queues.cq(cq).live) return Status::completion_queue_invalid;
+  if (core_.queues.cq(cq).live == 0) return Status::completion_queue_invalid;
   if (entries < 2 || entries > kMaxQueueEntries) return Status::invalid_queue_size;
   if ((core_.state.registers.cc >> 16 & 0xf) != 6) return Status::invalid_queue_size;  // IOSQES
   if ((command.dw11 & 1) == 0) return Status::invalid_field;
@@ -115,7 +142,7 @@ Status AdminCommands::doorbell_buffer_config(const Command& command) {
 
 Status AdminCommands::delete_cq(const Command& command) {
   const u16 id = static_cast<u16>(command.dw10);
-  if (id == 0 || id >= kMaxQueues || !core_.queues.cq(id).live) {
+  if (id == 0 || id >= kMaxQueues || core_.queues.cq(id).live == 0) {
     return Status::invalid_queue_identifier;
   }
   if (core_.queues.cq_has_sqs(id)) return Status::invalid_queue_deletion;
@@ -125,7 +152,8 @@ Status AdminCommands::delete_cq(const Command& command) {
 
 Status AdminCommands::delete_sq(Request& request, bool& later) {
   const u16 id = static_cast<u16>(request.command.dw10);
-  if (id == 0 || id >= kMaxQueues || !core_.queues.sq(id).live || core_.queues.sq(id).deleting) {
+  if (id == 0 || id >= kMaxQueues || core_.queues.sq(id).live == 0 ||
+      core_.queues.sq(id).deleting != 0) {
     return Status::invalid_queue_identifier;
   }
   // Commands already fetched are carried out and answered first.
@@ -143,6 +171,7 @@ void AdminCommands::settle() {
       ++i;
       continue;
     }
+    core_.journal.begin_effect(request.slot);
     core_.queues.delete_sq(id);
     deletions_.erase(deletions_.begin() + static_cast<std::ptrdiff_t>(i));
     engine_.finish(request, Status::success);

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include <sys/stat.h>
+
 #include "tools/nvme/file_backends.h"
 #include "tools/nvme/memory_backend.h"
 #include "tools/nvme/null_backend.h"
@@ -14,8 +16,9 @@ constexpr unsigned kThreads = 4;
 
 tl::expected<std::unique_ptr<Backend>, std::string> open_file(const NamespaceOptions& ns,
                                                               bool threads,
-                                                              std::vector<std::string>& remarks) {
-  auto image = FileImage::open(ns.path, ns.read_only, ns.block_size);
+                                                              std::vector<std::string>& remarks,
+                                                              const LockWait& wait) {
+  auto image = FileImage::open(ns.path, ns.read_only, ns.block_size, wait);
   if (!image) return tl::unexpected(image.error());
   std::unique_ptr<Backend> backend;
   std::string why;
@@ -40,16 +43,19 @@ std::string real_path(const std::string& path) {
 
 }  // namespace
 
-tl::expected<std::vector<Namespace>, std::string> open_namespaces(
-    const Options& options, const std::string& serial, std::vector<std::string>& remarks) {
+tl::expected<std::vector<Namespace>, std::string> open_namespaces(const Options& options,
+                                                                  const std::string& serial,
+                                                                  std::vector<std::string>& remarks,
+                                                                  const LockWait& wait) {
   std::vector<Namespace> all;
   for (const NamespaceOptions& wanted : options.namespaces) {
     Namespace ns;
     switch (wanted.kind) {
       case NamespaceOptions::Kind::file: {
-        auto backend = open_file(wanted, options.threads, remarks);
+        auto backend = open_file(wanted, options.threads, remarks, wait);
         if (!backend) return tl::unexpected(backend.error());
         ns.backend = std::move(*backend);
+        ns.buffered = wanted.read_only && !options.state.empty();
         break;
       }
       case NamespaceOptions::Kind::memory: {
@@ -68,6 +74,27 @@ tl::expected<std::vector<Namespace>, std::string> open_namespaces(
     all.push_back(std::move(ns));
   }
   return all;
+}
+
+StateIdentity state_identity(const Options& options, const std::string& serial) {
+  StateIdentity identity;
+  identity.controller = stable_hash(serial + '/' + std::to_string(options.queues) + '/' +
+                                    std::to_string(static_cast<int>(options.doorbells)));
+  for (const NamespaceOptions& ns : options.namespaces) {
+    struct stat info {};
+    u64 size = ns.size;
+    if (ns.kind == NamespaceOptions::Kind::file && stat(ns.path.c_str(), &info) == 0) {
+      size = static_cast<u64>(info.st_size);
+    }
+    std::string key;
+    for (const u64 part : {static_cast<u64>(ns.kind), size, u64{ns.block_size},
+                           u64{ns.read_only ? 1u : 0u}, static_cast<u64>(info.st_dev),
+                           static_cast<u64>(info.st_ino), static_cast<u64>(info.st_rdev)}) {
+      key += std::to_string(part) + '/';
+    }
+    identity.namespaces.push_back(stable_hash(key));
+  }
+  return identity;
 }
 
 std::string derive_serial(const Options& options) {

@@ -14,6 +14,7 @@ constexpr std::size_t kMsix = 0x50;
 constexpr std::size_t kExpress = 0x60;
 constexpr std::size_t kDeviceControl = kExpress + 0x08;
 
+constexpr u16 kCommandBusMaster = 1u << 2;
 constexpr u16 kCommandPinDisable = 1u << 10;
 constexpr u16 kStatusPin = 1u << 3;
 constexpr u16 kStatusCapabilities = 1u << 4;
@@ -94,6 +95,21 @@ bool ConfigSpace::write(u64 offset, std::span<const std::byte> data) {
 
 void ConfigSpace::reset() {
   bytes_ = defaults_;
+}
+
+void ConfigSpace::save(std::span<std::byte> into) const {
+  std::copy_n(bytes_.begin(), into.size(), into.begin());
+}
+
+void ConfigSpace::restore(std::span<const std::byte> from) {
+  for (std::size_t at = 0; at < from.size(); ++at) {
+    bytes_[at] = (defaults_[at] & ~writable_[at]) | (from[at] & writable_[at]);
+  }
+  put<u16>(bytes_, kCommand, get<u16>(bytes_, kCommand) & ~kCommandBusMaster);
+}
+
+bool ConfigSpace::bus_master() const {
+  return (get<u16>(bytes_, kCommand) & kCommandBusMaster) != 0;
 }
 
 bool ConfigSpace::msix_enabled() const {

@@ -33,6 +33,12 @@ class ConfigSpace {
   // What a reset clears (PCIe 4.0 §6.6.2): everything a guest can write.
   void reset();
 
+  // What a successor needs, and from it: the bits that a guest can write, bus mastering not among
+  // them, for a client gives that back when guest memory is there.
+  void save(std::span<std::byte> into) const;
+  void restore(std::span<const std::byte> from);
+
+  bool bus_master() const;  // COMMAND bit 2
   bool msix_enabled() const;
   bool pin_disabled() const;  // COMMAND bit 10
   // STATUS bit 3: the function wants its pin asserted.

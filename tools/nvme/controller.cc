@@ -15,25 +15,30 @@ u32 index_of(const std::vector<Namespace>& all, const Namespace& ns) {
 
 Controller::Controller(ControllerOptions options, std::vector<Namespace> namespaces,
                        ControllerState& state, Doorbells& doorbells, GuestDma& dma,
-                       Interrupts& interrupts)
+                       Interrupts& interrupts, SavedState* saved)
     : core_(std::move(options.identity), std::move(namespaces), options.io_queues,
-            static_cast<u16>(options.io_queues + 1), state, doorbells, dma, interrupts),
+            static_cast<u16>(options.io_queues + 1), state, doorbells, dma, interrupts, saved),
       admin_(core_, *this),
       io_(core_, *this),
       format_(core_, *this),
       submitted_(core_.namespaces.size()),
-      in_backend_(core_.namespaces.size()) {}
+      in_backend_(core_.namespaces.size()) {
+  if (saved == nullptr) core_.features.reset();
+}
 
 void Controller::reset() {
   const bool enabled = (core_.state.registers.cc & kCcEnable) != 0;
   core_.state.registers.cc = 0;
+  keep_order();
   ++core_.counters.device_resets;
   if (enabled || active()) begin_disable();
   drain();
   core_.state.registers = Registers{};
   core_.features.reset();
   core_.logs.reset();
+  core_.journal.clear();
   core_.queues.clear();
+  suspended_ = false;
   core_.queues.forget_host_memory();
   core_.interrupts.set_pin(false);
 }
@@ -65,6 +70,7 @@ bool Controller::flush_all() {
 
 bool Controller::turn() {
   bool busy = false;
+  if (suspended_) return false;
   if (active() && !fatal_state() && !discarding_) {
     ++core_.counters.doorbell_polls;
     busy |= look_at_doorbells();
@@ -83,6 +89,7 @@ bool Controller::kick() {
     if (!submitted_[i]) continue;
     submitted_[i] = false;
     core_.namespaces[i].backend->kick();
+    fail_point(FailPoint::submitted);
     any = true;
   }
   return any;
@@ -98,7 +105,7 @@ bool Controller::look_at_doorbells() {
     }
   };
   for (u16 id = 0; id <= core_.queues.highest_cq(); ++id) {
-    if (core_.queues.cq(id).live) judge(core_.queues.look_at_cq(id));
+    if (core_.queues.cq(id).live != 0) judge(core_.queues.look_at_cq(id));
   }
   for (const u16 id : core_.queues.live_sqs()) {
     const auto look = core_.queues.look_at_sq(id);
@@ -123,25 +130,16 @@ bool Controller::fetch() {
          ++n) {
       const std::size_t reserve = id == 0 ? 0 : kAdminReserve;
       if (free_.size() + kRequests - requests_.size() <= reserve) break;
-      if (free_.empty()) {
-        requests_.push_back(std::make_unique<Request>());
-        free_.push_back(requests_.back().get());
-      }
+      if (free_.empty()) free_.push_back(&add_request());
       Request& request = *free_.back();
       bool conflict = false;
-      const auto fetched = core_.queues.fetch(id, request.command, conflict);
+      const auto fetched = core_.queues.fetch(id, request, conflict);
       if (fetched == Queues::Fetched::unreachable) fatal();
       if (fetched != Queues::Fetched::command) break;
       any = true;
       if (id != 0) core_.io_clock.fetched();
       free_.pop_back();
-      request.sq = id;
-      request.ns = nullptr;
-      request.status = Status::success;
-      request.dw0 = 0;
-      request.may_discard = false;
-      request.durable = false;
-      request.length = 0;
+      prepare(request, id);
       if (conflict) {
         finish(request, Status::command_id_conflict, 0);
       } else {
@@ -150,6 +148,22 @@ bool Controller::fetch() {
     }
   }
   return any;
+}
+
+Request& Controller::add_request() {
+  requests_.push_back(std::make_unique<Request>());
+  requests_.back()->slot = static_cast<u32>(requests_.size() - 1);
+  return *requests_.back();
+}
+
+void Controller::prepare(Request& request, u16 sq) {
+  request.sq = sq;
+  request.ns = nullptr;
+  request.status = Status::success;
+  request.dw0 = 0;
+  request.may_discard = false;
+  request.durable = false;
+  request.length = 0;
 }
 
 void Controller::execute(Request& request) {
@@ -171,6 +185,7 @@ void Controller::start(Request& request, Namespace& ns) {
   ++in_backend_[index];
   ++backend_requests_;
   submitted_[index] = true;
+  fail_point(FailPoint::submit);
   ns.backend->submit(request);
 }
 
@@ -192,6 +207,7 @@ bool Controller::reap() {
 }
 
 void Controller::advance(Request& request) {
+  fail_point(FailPoint::complete);
   if (&request == &shutdown_flush_) {
     shutdown_flushing_ = false;
   } else if (discarding_) {
@@ -207,6 +223,7 @@ void Controller::advance(Request& request) {
 
 // What becomes possible once commands have finished.
 void Controller::settle() {
+  if (suspended_) return;
   if (discarding_) {
     if (backend_requests_ == 0) end_disable();
     return;
@@ -243,6 +260,8 @@ void Controller::finish(Request& request, Status status, u32 dw0) {
   }
   request.status = status;
   request.dw0 = dw0;
+  core_.journal.answered(request.slot, static_cast<u16>(status), dw0);
+  fail_point(FailPoint::answered);
   ++(request.sq == 0 ? core_.counters.admin : core_.counters.io)[request.command.opcode];
   if (status != Status::success && status != Status::abort_requested) {
     ++core_.counters.errors;
@@ -253,7 +272,7 @@ void Controller::finish(Request& request, Status status, u32 dw0) {
   }
   const bool read = status == Status::success && request.sq != 0 &&
                     request.command.opcode == static_cast<u8>(IoOpcode::read);
-  const bool interrupts = read && core_.queues.cq(core_.queues.sq(request.sq).cq).interrupts;
+  const bool interrupts = read && core_.queues.cq(core_.queues.sq(request.sq).cq).interrupts != 0;
   if (!core_.queues.post(request)) {
     fatal();
     release(request);
@@ -281,7 +300,7 @@ void Controller::release(Request& request) {
 bool Controller::pin_level() const {
   if (!active() || (core_.state.registers.interrupt_mask & 1) != 0) return false;
   for (u16 id = 0; id <= core_.queues.highest_cq(); ++id) {
-    if (core_.queues.cq(id).live && core_.queues.cq(id).interrupts &&
+    if (core_.queues.cq(id).live != 0 && core_.queues.cq(id).interrupts != 0 &&
         core_.queues.cq_has_unread(id)) {
       return true;
     }
@@ -298,9 +317,11 @@ void Controller::signal() {
     return;
   }
   for (const u16 id : rung) {
-    if (!core_.queues.cq(id).live || !core_.queues.cq(id).interrupts) continue;
+    if (core_.queues.cq(id).live == 0 || core_.queues.cq(id).interrupts == 0) continue;
     ++core_.counters.interrupts;
+    fail_point(FailPoint::interrupt);
     core_.interrupts.raise(core_.queues.cq(id).vector);
+    fail_point(FailPoint::interrupted);
   }
 }
 

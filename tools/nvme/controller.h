@@ -23,7 +23,18 @@ class Controller final : private Engine {
  public:
   // Vectors: one for the admin queue and one for each I/O queue pair.
   Controller(ControllerOptions options, std::vector<Namespace> namespaces, ControllerState& state,
-             Doorbells& doorbells, GuestDma& dma, Interrupts& interrupts);
+             Doorbells& doorbells, GuestDma& dma, Interrupts& interrupts,
+             SavedState* saved = nullptr);
+
+  // With a `saved` that holds a predecessor's state, checked (state_check.h), in place of a reset:
+  // takes it over, and stands still until resume() or a reset by the guest. No byte of guest memory
+  // is touched before.
+  void take_over();
+  // Goes on: guest memory is where it was. Completions that were begun are made whole, then what
+  // was in flight runs again in the order in which it was fetched.
+  void resume();
+  // Between the two.
+  bool suspended() const { return suspended_; }
 
   // BAR0, of kBar0Size bytes. Reads of any width; registers are written in dwords, others are
   // dropped (§3.1: accesses of their native width or in aligned dwords).
@@ -36,12 +47,12 @@ class Controller final : private Engine {
   // The caller is about to wait for its file descriptors: the guest is asked to ring. False: there
   // is something to do after all.
   bool may_sleep() {
-    return !active() || fatal_state() || discarding_ || core_.queues.arm_shadow();
+    return !active() || suspended_ || fatal_state() || discarding_ || core_.queues.arm_shadow();
   }
   // The guest keeps the I/O queues' doorbells in memory (§5.7).
   bool shadowed() const { return core_.queues.shadowed(); }
   // Whether the I/O submission queue is there.
-  bool has_sq(u16 id) const { return core_.queues.sq(id).live; }
+  bool has_sq(u16 id) const { return core_.queues.sq(id).live != 0; }
   void count_wake() { ++core_.counters.doorbell_wakes; }
 
   // CSTS.RDY or on its way there or away: turn() has work that no event announces.
@@ -64,9 +75,9 @@ class Controller final : private Engine {
   bool pin_level() const;
 
  private:
-  static constexpr u32 kRequests = 1024;      // in flight at most, all queues together
-  static constexpr u32 kAdminReserve = 32;    // of which I/O queues may not take these
-  static constexpr u32 kFetchesPerTurn = 64;  // of one queue
+  static constexpr u32 kRequests = kMaxInFlight;  // in flight at most, all queues together
+  static constexpr u32 kAdminReserve = 32;        // of which I/O queues may not take these
+  static constexpr u32 kFetchesPerTurn = 64;      // of one queue
   static constexpr u64 kBytesPerTurn = 32
                                        << 20;  // fetching stops above; a backend in memory copies
 
@@ -84,6 +95,8 @@ class Controller final : private Engine {
 
   bool look_at_doorbells();
   bool fetch();
+  Request& add_request();
+  static void prepare(Request& request, u16 sq);
   void execute(Request& request);
   bool reap();
   bool kick();
@@ -109,6 +122,7 @@ class Controller final : private Engine {
   u32 next_sq_ = 0;              // where the next turn starts: no queue is always first
   bool discarding_ = false;      // CC.EN went to 0; what finishes is dropped
   bool draining_ = false;
+  bool suspended_ = false;            // a predecessor's state, and not yet its guest's memory
   Request* paused_format_ = nullptr;  // finished a step while draining
   bool shutting_down_ = false;
   Request shutdown_flush_;

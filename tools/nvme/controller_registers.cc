@@ -110,8 +110,8 @@ void Controller::write_register(u64 offset, u32 value) {
   ++core_.counters.doorbell_writes;
   if (!active() || discarding_) return;
   const u16 queue = static_cast<u16>(index / 2);
-  const bool live = queue < kMaxQueues &&
-                    (index % 2 == 0 ? core_.queues.sq(queue).live : core_.queues.cq(queue).live);
+  const bool live = queue < kMaxQueues && (index % 2 == 0 ? core_.queues.sq(queue).live
+                                                          : core_.queues.cq(queue).live) != 0;
   if (!live) {
     core_.events.notify(EventType::error, kEventInvalidDoorbell, LogId::error);
     return;
@@ -123,6 +123,7 @@ void Controller::write_cc(u32 value) {
   Registers& r = core_.state.registers;
   const u32 old = r.cc;
   r.cc = value;
+  keep_order();
   const bool was = (old & kCcEnable) != 0;
   const bool is = (value & kCcEnable) != 0;
   if (!was && is && !discarding_) enable();
@@ -147,22 +148,27 @@ void Controller::enable() {
     fatal();
     return;
   }
+  fail_point(FailPoint::enabling);
   core_.page_size = 4096u << page_shift;
   core_.queues.create_cq(0, r.acq, cq_entries, 0, true);
   core_.queues.create_sq(0, 0, r.asq, sq_entries);
+  keep_order();
   r.csts = kCstsReady;
 }
 
 // §7.3.2: everything stops; RDY stays until no backend can touch guest memory any more.
 void Controller::begin_disable() {
   ++core_.counters.disables;
+  fail_point(FailPoint::disabling);
   discarding_ = true;
+  suspended_ = false;
   shutting_down_ = false;
   for (Request* request : admin_.take_waiting()) release(*request);
   for (Request* request : core_.queues.take_waiting()) release(*request);
   if (Request* request = format_.cancel(); request != nullptr) release(*request);
   if (paused_format_ != nullptr) release(*std::exchange(paused_format_, nullptr));
   release_posted();
+  core_.journal.clear();
   core_.queues.clear();
   core_.interrupts.set_pin(false);
   if (backend_requests_ == 0) end_disable();
@@ -175,6 +181,7 @@ void Controller::end_disable() {
   r.interrupt_mask = 0;
   core_.features.reset();
   core_.logs.reset();
+  keep_order();
   if ((r.cc & kCcEnable) != 0) enable();
 }
 

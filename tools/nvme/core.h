@@ -18,7 +18,7 @@ namespace outboard::nvme {
 struct Core {
   Core(Identity id, std::vector<Namespace> spaces, u16 io_queue_pairs, u16 vector_count,
        ControllerState& state_in, Doorbells& doorbells_in, GuestDma& dma_in,
-       Interrupts& interrupts_in)
+       Interrupts& interrupts_in, SavedState* saved)
       : identity(std::move(id)),
         namespaces(std::move(spaces)),
         io_queues(io_queue_pairs),
@@ -27,10 +27,11 @@ struct Core {
         doorbells(doorbells_in),
         dma(dma_in),
         interrupts(interrupts_in),
+        journal(saved),
         features(state.features, namespaces, io_queues, vectors),
         logs(identity, counters, state.features),
         events(identity.async_events),
-        queues(state, doorbells, dma) {}
+        queues(state, doorbells, dma, journal) {}
 
   // The namespace of an id, null when there is none.
   Namespace* find(u32 nsid) {
@@ -46,6 +47,7 @@ struct Core {
   Doorbells& doorbells;
   GuestDma& dma;
   Interrupts& interrupts;
+  Journal journal;
   Counters counters;
   IoClock io_clock;
   Features features;

@@ -10,6 +10,7 @@
 #include <tl/expected.hpp>
 
 #include "tools/nvme/state.h"
+#include "vfio_user/unique_fd.h"
 
 namespace outboard::nvme {
 
@@ -19,12 +20,15 @@ inline constexpr u64 kDoorbellPageSize = 0x1000;
 class Doorbells {
  public:
   static tl::expected<std::unique_ptr<Doorbells>, std::string> create();
+  // The page at offset 1000h of a file that has at least kBar0Size bytes; it keeps what is there.
+  static tl::expected<std::unique_ptr<Doorbells>, std::string> over(vfio_user::UniqueFd file);
   ~Doorbells();
   Doorbells(const Doorbells&) = delete;
   Doorbells& operator=(const Doorbells&) = delete;
 
-  // The sealed memfd, kBar0Size bytes, of which [1000h, 2000h) is the doorbell page.
-  int fd() const { return fd_; }
+  // The file (a sealed memfd of kBar0Size bytes, if it is our own), of which [1000h, 2000h) is the
+  // doorbell page.
+  int fd() const { return fd_.get(); }
 
   u32 sq_tail(u16 queue) const { return load(2u * queue); }
   u32 cq_head(u16 queue) const { return load(2u * queue + 1); }
@@ -41,9 +45,9 @@ class Doorbells {
   }
 
  private:
-  Doorbells(int fd, u32* words) : fd_(fd), words_(words) {}
+  Doorbells(vfio_user::UniqueFd fd, u32* words) : fd_(std::move(fd)), words_(words) {}
 
-  int fd_;
+  vfio_user::UniqueFd fd_;
   u32* words_;
 };
 

@@ -20,9 +20,7 @@ constexpr u64 kTimestampMask = (u64{1} << 48) - 1;
 
 Features::Features(FeatureValues& values, std::span<const Namespace> namespaces, u16 io_queues,
                    u16 vectors)
-    : values_(values), namespaces_(namespaces), io_queues_(io_queues), vectors_(vectors) {
-  reset();
-}
+    : values_(values), namespaces_(namespaces), io_queues_(io_queues), vectors_(vectors) {}
 
 void Features::reset() {
   const FeatureValues old = values_;
@@ -97,7 +95,7 @@ Status Features::set(const Command& command, bool queues_exist, std::span<const 
       }
       return Status::success;
     case FeatureId::write_cache:
-      values_.write_cache = (value & 1) != 0;
+      values_.write_cache = value & 1;
       return Status::success;
     case FeatureId::number_of_queues: {
       const u32 sqs = value & 0xffff;
@@ -114,7 +112,7 @@ Status Features::set(const Command& command, bool queues_exist, std::span<const 
       return Status::success;
     case FeatureId::interrupt_vector:
       if ((value & 0xffff) >= vectors_) return Status::invalid_field;
-      values_.coalescing_off[value & 0xffff] = (value >> 16 & 1) != 0;
+      values_.coalescing_off[value & 0xffff] = value >> 16 & 1;
       return Status::success;
     case FeatureId::write_atomicity:
       values_.write_atomicity = value & 1;
@@ -126,7 +124,7 @@ Status Features::set(const Command& command, bool queues_exist, std::span<const 
     case FeatureId::timestamp:
       values_.timestamp = nvme::get<u64>(data, 0) & kTimestampMask;
       values_.timestamp_set_at = monotonic_ms();
-      values_.timestamp_by_host = true;
+      values_.timestamp_by_host = 1;
       return Status::success;
   }
   return Status::invalid_field;
@@ -152,7 +150,7 @@ Status Features::value(const FeatureValues& from, FeatureId id, const Command& c
       dw0 = from.error_recovery[command.nsid - 1];
       return Status::success;
     case FeatureId::write_cache:
-      dw0 = from.write_cache ? 1 : 0;
+      dw0 = from.write_cache != 0 ? 1 : 0;
       return Status::success;
     case FeatureId::number_of_queues:
       dw0 = (from.io_queues - 1u) << 16 | (from.io_queues - 1u);
@@ -163,7 +161,7 @@ Status Features::value(const FeatureValues& from, FeatureId id, const Command& c
     case FeatureId::interrupt_vector: {
       const u32 vector = command.dw11 & 0xffff;
       if (vector >= vectors_) return Status::invalid_field;
-      dw0 = vector | (from.coalescing_off[vector] ? 1u << 16 : 0);
+      dw0 = vector | (from.coalescing_off[vector] != 0 ? 1u << 16 : 0);
       return Status::success;
     }
     case FeatureId::write_atomicity:
@@ -175,7 +173,7 @@ Status Features::value(const FeatureValues& from, FeatureId id, const Command& c
     case FeatureId::timestamp: {
       // §5.21.1.14: 47:0 ms, 51:49 origin (1: set by the host).
       const u64 now = (from.timestamp + monotonic_ms() - from.timestamp_set_at) & kTimestampMask;
-      put<u64>(data, 0, now | (from.timestamp_by_host ? u64{1} << 49 : 0));
+      put<u64>(data, 0, now | (from.timestamp_by_host != 0 ? u64{1} << 49 : 0));
       dw0 = 0;
       return Status::success;
     }

@@ -14,7 +14,7 @@ class Features {
   Features(FeatureValues& values, std::span<const Namespace> namespaces, u16 io_queues,
            u16 vectors);
 
-  void reset();  // defaults
+  void reset();  // defaults; first of all, where the values are not a predecessor's
 
   // Does this feature's Set or Get move 8 bytes of data (the timestamp)?
   static bool has_data(const Command& command) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -32,11 +33,42 @@ std::string open_error(const std::string& path, bool read_only, int error) {
   }
 }
 
+// False: errno says why.
+bool lock(int fd, const std::string& path, bool read_only, const LockWait& wait) {
+  using Clock = std::chrono::steady_clock;
+  using std::chrono::milliseconds;
+  struct flock lock {};
+  lock.l_type = static_cast<short>(read_only ? F_RDLCK : F_WRLCK);
+  lock.l_whence = SEEK_SET;
+  const auto begin = Clock::now();
+  auto say_at = begin + std::chrono::seconds(1);
+  auto pause = std::chrono::microseconds(100);
+  while (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+    const auto now = Clock::now();
+    const bool held = errno == EAGAIN || errno == EACCES;
+    if (!held || now - begin >= wait.patience) return false;
+    if (now >= say_at && wait.progress) {
+      say_at += std::chrono::seconds(1);
+      const auto seconds = [](auto time) {
+        return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(time).count());
+      };
+      wait.progress("image '" + path +
+                    "' is still locked, by requests of the killed server or by another process; "
+                    "waiting (" +
+                    seconds(now - begin) + " s of " + seconds(wait.patience) + ")");
+    }
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, std::chrono::microseconds(10'000));
+  }
+  return true;
+}
+
 }  // namespace
 
 tl::expected<std::unique_ptr<FileImage>, std::string> FileImage::open(const std::string& path,
                                                                       bool read_only,
-                                                                      u32 block_size) {
+                                                                      u32 block_size,
+                                                                      const LockWait& wait) {
   struct stat info {};
   if (stat(path.c_str(), &info) != 0) {
     return tl::unexpected(open_error(path, read_only, errno));
@@ -49,10 +81,7 @@ tl::expected<std::unique_ptr<FileImage>, std::string> FileImage::open(const std:
   if (fd < 0) return tl::unexpected(open_error(path, read_only, errno));
   std::unique_ptr<FileImage> image(new FileImage(fd, 0));
 
-  struct flock lock {};
-  lock.l_type = static_cast<short>(read_only ? F_RDLCK : F_WRLCK);
-  lock.l_whence = SEEK_SET;
-  if (fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+  if (!lock(fd, path, read_only, wait)) {
     if (errno == EAGAIN || errno == EACCES) {
       return tl::unexpected("image '" + path +
                             "' is in use: another process holds its lock; stop that server first" +

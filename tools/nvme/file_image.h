@@ -1,6 +1,8 @@
 // An image file or a block device: opened, checked and locked for the life of the object.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -10,12 +12,21 @@
 
 namespace outboard::nvme {
 
+// How long a lock is waited for, and who is told about it.
+struct LockWait {
+  std::chrono::milliseconds patience{0};
+  std::function<void(const std::string&)> progress;
+};
+
 class FileImage {
  public:
   // Refuses what another process already serves: a write lock of the open file description, or a
   // read lock for a read-only image, which many may hold. Errors are one sentence with its remedy.
+  // The lock also waits for requests of a process that was killed: they hold its open file until
+  // they are done, and with it the lock.
   static tl::expected<std::unique_ptr<FileImage>, std::string> open(const std::string& path,
-                                                                    bool read_only, u32 block_size);
+                                                                    bool read_only, u32 block_size,
+                                                                    const LockWait& wait = {});
   ~FileImage();
   FileImage(const FileImage&) = delete;
   FileImage& operator=(const FileImage&) = delete;

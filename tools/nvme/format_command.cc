@@ -104,6 +104,7 @@ void FormatCommand::advance(Request& request) {
   Namespace& ns = core_.namespaces[request.next];
   ns.block_shift = block_shift(request.command);
   ns.backend->set_block_size(ns.block_size());
+  core_.journal.block_shift(request.next, ns.block_shift);
   ++request.next;
   next_namespace(request);
 }

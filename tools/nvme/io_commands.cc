@@ -50,7 +50,7 @@ Status status_of(int error, Kind kind) {
 }
 
 bool IoCommands::durable(const Request& request) const {
-  return forced(request) || !core_.features.values().write_cache;
+  return forced(request) || core_.features.values().write_cache == 0;
 }
 
 void IoCommands::execute(Request& request) {
@@ -135,8 +135,8 @@ Status IoCommands::begin_transfer(Request& request, Namespace& ns) {
   // Straight to or from guest memory when the backend can, else through a buffer of our own. A
   // comparison needs one in any case.
   const u32 misaligned = ns.backend->memory_alignment() - 1;
-  bool direct =
-      request.data.direct && opcode != IoOpcode::compare && request.data.pieces.size() <= kMaxParts;
+  bool direct = !ns.buffered && request.data.direct && opcode != IoOpcode::compare &&
+                request.data.pieces.size() <= kMaxParts;
   for (const Piece& piece : request.data.pieces) {
     direct =
         direct && ((reinterpret_cast<std::uintptr_t>(piece.host) | piece.length) & misaligned) == 0;
@@ -232,7 +232,7 @@ void IoCommands::discard_next(Request& request) {
   request.parts.clear();
   if (request.next == request.ranges.size()) {
     const bool deallocated = (request.command.dw11 & kDatasetDeallocate) != 0;
-    if (!deallocated || core_.features.values().write_cache || !ns.backend->volatile_cache()) {
+    if (!deallocated || core_.features.values().write_cache != 0 || !ns.backend->volatile_cache()) {
       finish(request, Status::success);
       return;
     }

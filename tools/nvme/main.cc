@@ -13,6 +13,7 @@
 #include "tools/nvme/options.h"
 #include "tools/nvme/published_socket.h"
 #include "tools/nvme/service_loop.h"
+#include "tools/nvme/state_check.h"
 #include "tools/nvme/statistics.h"
 
 namespace outboard::nvme {
@@ -48,6 +49,16 @@ void tell_first_read(int fd, const IoTimes& times) {
   }
 }
 
+// Requests of a killed process end when the device below answers; longer than that is no restart.
+constexpr std::chrono::seconds kLockPatience{30};
+
+tl::expected<std::unique_ptr<Doorbells>, std::string> make_doorbells(const StateFile* state) {
+  if (state == nullptr) return Doorbells::create();
+  auto file = state->doorbell_file();
+  if (!file) return tl::unexpected(file.error());
+  return Doorbells::over(std::move(*file));
+}
+
 int run(int argc, char** argv) {
   const auto parsed = parse_options(argc, argv);
   if (const int* status = std::get_if<int>(&parsed)) return *status;
@@ -58,17 +69,37 @@ int run(int argc, char** argv) {
   prctl(PR_SET_TIMERSLACK, 1000UL);  // ns; else every doorbell interval is 50 us longer
 
   const std::string serial = options.serial.empty() ? derive_serial(options) : options.serial;
+  std::unique_ptr<StateFile> state;
+  if (!options.state.empty()) {
+    auto opened = StateFile::open(options.state, state_identity(options, serial));
+    if (!opened) {
+      say(opened.error());
+      return kExitState;
+    }
+    state = std::move(*opened);
+  }
   std::vector<std::string> remarks;
-  auto namespaces = open_namespaces(options, serial, remarks);
+  LockWait wait;
+  if (state && state->left_over()) wait = {kLockPatience, say};
+  auto namespaces = open_namespaces(options, serial, remarks, wait);
   for (const std::string& remark : remarks) say(remark);
   if (!namespaces) {
     say(namespaces.error());
     return kExitImage;
   }
-  auto doorbells = Doorbells::create();
+  auto doorbells = make_doorbells(state.get());
   if (!doorbells) {
     say(doorbells.error());
     return kExitInternal;
+  }
+  if (state && state->left_over()) {
+    const auto wrong = damage(state->state(), static_cast<u32>(namespaces->size()), options.queues,
+                              static_cast<u16>(options.queues + 1));
+    if (wrong) {
+      say("state file '" + options.state + "': what the last server left is damaged (" + *wrong +
+          "); the guest has to begin with a fresh controller");
+      state->forget();
+    }
   }
 
   ControllerOptions controller;
@@ -78,7 +109,7 @@ int run(int argc, char** argv) {
   controller.identity.subsystem_vendor = kPciVendor;
   controller.io_queues = options.queues;
   VfioDevice device(std::move(controller), std::move(*namespaces), std::move(*doorbells),
-                    options.doorbells);
+                    options.doorbells, state.get());
 
   auto socket = PublishedSocket::create(options.socket);
   if (!socket) {
@@ -103,6 +134,7 @@ int run(int argc, char** argv) {
     };
   }
   const auto ended = run_service(**server, device, signal_fd.get(), loop);
+  device.leave();
   const bool flushed = device.controller().flush_all();
   if (options.stats) {
     std::fprintf(stderr, "%s\n",

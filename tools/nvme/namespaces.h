@@ -25,6 +25,9 @@ struct Namespace {
   std::unique_ptr<Backend> backend;
   u32 block_shift = 9;  // 9 or 12
   bool read_only = false;
+  // No transfer goes straight to guest memory: reads of a killed server may still land, and nothing
+  // holds a successor back until they have (a read lock excludes no reader).
+  bool buffered = false;
   NamespaceNames names;
 
   // Run-time state, the controller's.

@@ -18,6 +18,8 @@ constexpr const char* kFooter = R"(Examples:
       (in the TOML:  [[device]]  name = "disk0"  socket = "/run/disk0.sock")
   Started by outboard itself, which adds --socket:
       [[device]]  name = "disk0"  server = ["outboard-nvme", "--file", "root.img"]
+  Restarted by systemd without the guest noticing (RuntimeDirectoryPreserve=restart):
+      outboard-nvme --socket %t/disk0/sock --file root.img --state %t/disk0/state
   Two namespaces, the second of 4096-byte blocks and read-only:
       outboard-nvme --socket s --file root.img --namespace file=data.img,block=4096,readonly
   A scratch disk in memory, and one that measures the path without media:
@@ -33,11 +35,16 @@ knows none, by a message. Drivers without it send messages. 'page' maps the door
 guest: a doorbell is a store without an exit, found by looking; an idle server looks every 2 ms.
 'trap' makes each doorbell a message.
 
+With --state a server that is killed, or ended while its guest runs, leaves the guest's queues and
+commands in FILE, and the next one with the same command line goes on with them: the guest sees a
+pause. Namespaces in memory cannot: they end with the process.
+
 An image is locked while it is served; a second server on it is refused. 'Format NVM' by the guest
 changes the block size until the server ends; after that it is again what this line says.
 
 Exit status: 0 ended in order; 1 the listening socket broke; 2 wrong command line; 3 an image is
-missing, unusable or in use; 4 the socket cannot be made; 5 ended, but the last flush failed.)";
+missing, unusable or in use; 4 the socket cannot be made; 5 ended, but the last flush failed; 6 the
+state file cannot be made, is in use, or is of another disk.)";
 
 bool parse_size(const std::string& text, u64& bytes) {
   const char* end = text.data() + text.size();
@@ -120,6 +127,12 @@ void check(const Options& options) {
     if (c < 0x20 || c > 0x7e) throw CLI::ValidationError("--serial", "printable ASCII only");
   }
   for (const NamespaceOptions& ns : options.namespaces) {
+    if (ns.kind == NamespaceOptions::Kind::memory && !options.state.empty()) {
+      throw CLI::ValidationError(
+          "--state",
+          "a namespace in memory ends with the process, so nothing can go on "
+          "with it; use --file with an image on a tmpfs");
+    }
     if (ns.kind != NamespaceOptions::Kind::file && ns.size % ns.block_size != 0) {
       throw CLI::ValidationError("--block-size", "a size of " + std::to_string(ns.size) +
                                                      " bytes is no multiple of the block size " +
@@ -173,6 +186,9 @@ std::variant<Options, int> parse_options(int argc, char** argv) {
   app.add_option("--serial", options.serial,
                  "Serial number; by default made from the images' paths or the socket's")
       ->type_name("TEXT");
+  app.add_option("--state", options.state,
+                 "Keep there what a successor needs to go on for the guest; made if missing")
+      ->type_name("FILE");
   app.add_flag("--threads", options.threads, "Threads instead of io_uring for files");
   app.add_flag("--stats", options.stats, "One line of JSON on stderr at the end");
   app.add_flag("--once", options.once, "End when the first client has left");

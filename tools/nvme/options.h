@@ -28,6 +28,7 @@ struct Options {
   bool threads = false;  // no io_uring
   bool stats = false;
   bool once = false;
+  std::string state;  // file for what a successor needs; empty: none
   int ready_fd = -1;
   int first_read_fd = -1;
 };
@@ -39,6 +40,7 @@ inline constexpr int kExitUsage = 2;     // the command line
 inline constexpr int kExitImage = 3;     // an image, or the memory for one
 inline constexpr int kExitSocket = 4;    // the socket could not be made
 inline constexpr int kExitFlush = 5;     // ended, but a last flush failed
+inline constexpr int kExitState = 6;     // the state file is of something else, or in use
 
 // The options, or the status to exit with: help was asked for, or the line is wrong (which has
 // then been said on stderr).

@@ -9,6 +9,7 @@
 
 #include "tools/nvme/doorbells.h"
 #include "tools/nvme/guest.h"
+#include "tools/nvme/journal.h"
 #include "tools/nvme/request.h"
 #include "tools/nvme/shadow_doorbells.h"
 #include "tools/nvme/state.h"
@@ -21,7 +22,18 @@ class Queues {
   enum class Look { quiet, work, invalid_value };
   enum class Fetched { none, command, unreachable };
 
-  Queues(ControllerState& state, Doorbells& doorbells, GuestDma& dma);
+  Queues(ControllerState& state, Doorbells& doorbells, GuestDma& dma, Journal& journal);
+
+  // Takes up the queues that a predecessor left in the state, and its commands in flight.
+  void take_over();
+  // A command in flight whose entry is there already.
+  void forget(const Request& request) {
+    Sq& sq = sqs_[request.sq];
+    sq.ids->reset(request.command.id);
+    --sq.outstanding;
+  }
+  // The record's completion entry was begun. True: it is in guest memory, and counted now.
+  bool entry_is_there(const InFlight& record);
 
   // A queue's memory must be contiguous; `entries` at least 2. Both clear the doorbell.
   void create_cq(u16 id, u64 base, u32 entries, u16 vector, bool interrupts);
@@ -34,7 +46,7 @@ class Queues {
   const CqState& cq(u16 id) const { return state_.cq[id]; }
   bool cq_has_sqs(u16 id) const;
   bool any_io_queue() const;
-  void start_deleting(u16 sq) { state_.sq[sq].deleting = true; }
+  void start_deleting(u16 sq) { state_.sq[sq].deleting = 1; }
   u32 outstanding(u16 sq) const { return sqs_[sq].outstanding; }
   const std::vector<u16>& live_sqs() const { return live_sqs_; }
 
@@ -52,7 +64,7 @@ class Queues {
   // May a command be fetched: there is one, and its completion queue is not behind.
   bool ready(u16 sq) const;
   // Copies the next command and counts it as outstanding. `conflict`: its id already is.
-  Fetched fetch(u16 sq, Command& command, bool& conflict);
+  Fetched fetch(u16 sq, Request& request, bool& conflict);
 
   // Writes the completion of a fetched command, or keeps it until there is room; appends requests
   // whose entry is written to `posted`. False: the queue's memory is unreachable.
@@ -63,7 +75,7 @@ class Queues {
 
   // Completion queues with new entries since the last call, once each, for interrupts.
   std::vector<u16> take_rung();
-  bool cq_has_unread(u16 id) const { return state_.cq[id].head != state_.cq[id].tail; }
+  bool cq_has_unread(u16 id) const { return state_.cq[id].head != cqs_[id].tail; }
   u16 highest_cq() const { return highest_cq_; }
 
   // A completion could not be written while room was looked for; stays until clear().
@@ -75,6 +87,7 @@ class Queues {
  private:
   struct Sq {
     std::byte* host = nullptr;
+    u32 head = 0;
     u32 tail = 0;        // as last read and found valid
     u32 rejected = ~0u;  // an invalid value already reported
     u32 outstanding = 0;
@@ -82,6 +95,8 @@ class Queues {
   };
   struct Cq {
     std::byte* host = nullptr;
+    u32 tail = 0;
+    bool phase = true;
     u32 rejected = ~0u;
     bool rung = false;
     std::deque<Request*> waiting;
@@ -91,7 +106,12 @@ class Queues {
   u32 cq_value(u16 id);
   bool in_shadow(u16 id);
 
-  bool full(const CqState& cq) const { return (cq.tail + 1u) % cq.entries == cq.head; }
+  bool full(u16 cq) const {
+    const CqState& state = state_.cq[cq];
+    return (cqs_[cq].tail + 1u) % state.entries == state.head;
+  }
+  std::byte* entry_memory(u16 cq_id);
+  void count_entry(u16 cq_id);
   bool write_entry(Request& request, u16 cq_id);
   bool flush_waiting(u16 cq_id);
   void list_sqs();
@@ -99,6 +119,7 @@ class Queues {
   ControllerState& state_;
   Doorbells& doorbells_;
   GuestDma& dma_;
+  Journal& journal_;
   ShadowDoorbells shadow_;
   std::array<Sq, kMaxQueues> sqs_;
   std::array<Cq, kMaxQueues> cqs_;

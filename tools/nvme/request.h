@@ -16,6 +16,7 @@ struct Request final : BackendRequest {
   enum class Step : u8 { finish, read, flush_next, sync, discard_next, erase_next };
 
   Command command{};
+  u32 slot = 0;  // of its record in the journal
   u16 sq = 0;
   Step step = Step::finish;
   Namespace* ns = nullptr;  // the one it counts against, null for admin commands

@@ -69,7 +69,11 @@ vfio_user::Result<void> run_service(vfio_user::Server& server, VfioDevice& devic
                              std::string("ppoll: ") + std::strerror(errno));
     }
     if (ready <= 0) continue;
-    if (fds[1].revents != 0) return {};
+    if (fds[1].revents != 0) {
+      // A client that has left leaves nothing for a successor.
+      if (fds[0].revents != 0) return server.process();
+      return {};
+    }
     if (device.wake_fd() >= 0 && fds[wake].revents != 0) device.take_wake();
     if (fds[0].revents != 0) {
       if (auto done = server.process(); !done) return done;

@@ -1,6 +1,7 @@
-// Everything of a controller that a successor would need to go on where it stopped, beside the
-// commands in flight: plain data, placed by the owner, so that it can lie in memory that outlives
-// the process. Written only by the controller's thread.
+// Everything of a controller that a successor needs to go on where it stopped, beside the commands
+// in flight (saved_state.h): plain data, placed by the owner, so that it can lie in memory that
+// outlives the process. Written only by the controller's thread. Flags are bytes: what comes out of
+// a file may hold any value, which a bool may not.
 #pragma once
 
 #include <array>
@@ -25,23 +26,22 @@ struct Registers {
 };
 
 struct SqState {
-  u64 base = 0;  // guest-physical
+  u64 base = 0;     // guest-physical
+  u64 fetched = 0;  // commands taken so far; the head is this modulo `entries`
   u32 entries = 0;
   u16 cq = 0;
-  u16 head = 0;
-  bool live = false;
-  bool deleting = false;  // fetches nothing more; gone when its last command is answered
+  u8 live = 0;
+  u8 deleting = 0;  // fetches nothing more; gone when its last command is answered
 };
 
 struct CqState {
   u64 base = 0;
+  u64 posted = 0;  // entries written so far; tail and phase follow from it
   u32 entries = 0;
   u16 head = 0;  // what the host has consumed
-  u16 tail = 0;
   u16 vector = 0;
-  bool phase = true;
-  bool interrupts = false;
-  bool live = false;
+  u8 interrupts = 0;
+  u8 live = 0;
 };
 
 // §5.21.1 Current values of the features; the initialisers are the defaults.
@@ -50,15 +50,15 @@ struct FeatureValues {
   u32 over_temperature = 343;
   u32 under_temperature = 0;
   std::array<u32, kMaxNamespaces> error_recovery{};
-  bool write_cache = true;
+  u8 write_cache = 1;
   u16 io_queues = kMaxIoQueues;
   u32 interrupt_coalescing = 0;
-  std::array<bool, kMaxQueues> coalescing_off{};
+  std::array<u8, kMaxQueues> coalescing_off{};
   u32 write_atomicity = 0;
   u32 async_events = 0xff;   // all SMART warnings
   u64 timestamp = 0;         // ms, as set
   u64 timestamp_set_at = 0;  // ms of the monotonic clock
-  bool timestamp_by_host = false;
+  u8 timestamp_by_host = 0;
 };
 
 // §5.7 Doorbell buffer: two pages of guest memory.

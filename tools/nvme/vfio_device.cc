@@ -28,13 +28,19 @@ ControllerOptions with_mode(ControllerOptions options, DoorbellMode mode) {
 }  // namespace
 
 VfioDevice::VfioDevice(ControllerOptions options, std::vector<Namespace> namespaces,
-                       std::unique_ptr<Doorbells> doorbells, DoorbellMode mode)
+                       std::unique_ptr<Doorbells> doorbells, DoorbellMode mode, StateFile* file)
     : mode_(mode),
       doorbells_(std::move(doorbells)),
-      controller_(with_mode(std::move(options), mode), std::move(namespaces), state_, *doorbells_,
-                  *this, *this),
+      file_(file),
+      saved_(file != nullptr ? &file->state() : nullptr),
+      own_(file != nullptr ? nullptr : std::make_unique<ControllerState>()),
+      windows_(saved_),
+      controller_(with_mode(std::move(options), mode), std::move(namespaces),
+                  saved_ != nullptr ? saved_->now : *own_, *doorbells_, *this, *this, saved_),
       config_(controller_.vectors()),
-      pending_(controller_.vectors()) {
+      pending_(controller_.vectors()),
+      taking_over_(file != nullptr && file->left_over()),
+      owed_(controller_.vectors()) {
   if (mode_ == DoorbellMode::shadow) {
     wake_ = vfio_user::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   }
@@ -58,6 +64,13 @@ VfioDevice::VfioDevice(ControllerOptions options, std::vector<Namespace> namespa
   shape_.irqs[kRequestIndex] = {wire::kIrqEventfd, 1};
   // PCI 3.0 §6.8.2.9: vectors are masked after reset.
   for (u32 i = 0; i < controller_.vectors(); ++i) put<u32>(msix_, 16 * i + 12, 1);
+  if (taking_over_) {
+    config_.restore(saved_->config);
+    msix_ = saved_->msix;
+    controller_.take_over();
+  } else if (saved_ != nullptr) {
+    reset_function();
+  }
 }
 
 int VfioDevice::region_read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> data) {
@@ -83,13 +96,20 @@ int VfioDevice::region_write(std::uint32_t region, std::uint64_t offset,
                              std::span<const std::byte> data) {
   if (region == 0) {
     controller_.write_bar(offset, data);
+    // The guest has reset what waited.
+    if (taking_over_ && !controller_.suspended()) taking_over_ = false;
   } else if (region == kMsixTableBar) {
     // The table only; the pending bits are ours.
     const u64 end = std::min<u64>(kMsixTableOffset + 16u * pending_.size(), offset + data.size());
-    if (offset < end) std::memcpy(msix_.data() + offset, data.data(), end - offset);
+    if (offset < end) {
+      std::memcpy(msix_.data() + offset, data.data(), end - offset);
+      if (saved_ != nullptr) std::memcpy(saved_->msix.data() + offset, data.data(), end - offset);
+    }
   } else if (region == kConfigRegion) {
     if (config_.write(offset, data)) reset_function();
+    if (saved_ != nullptr) config_.save(saved_->config);
     signal_pin();  // INTx may have been enabled
+    if (taking_over_) try_to_resume();
   } else {
     return EINVAL;
   }
@@ -97,8 +117,10 @@ int VfioDevice::region_write(std::uint32_t region, std::uint64_t offset,
 }
 
 void VfioDevice::reset_function() {
+  taking_over_ = false;
   controller_.reset();
   config_.reset();
+  if (saved_ != nullptr) config_.save(saved_->config);
   pending_.assign(pending_.size(), false);
   pin_ = pin_told_ = false;
 }
@@ -107,22 +129,62 @@ void VfioDevice::reset() {
   reset_function();
 }
 
+std::optional<vfio_user::ResumeCapability> VfioDevice::resume() {
+  if (file_ == nullptr) return std::nullopt;
+  return vfio_user::ResumeCapability{.id = file_->id(), .resumed = taking_over_};
+}
+
 void VfioDevice::connected() {
   client_left_ = false;
+  if (saved_ != nullptr) saved_->attached = 1;
+  if (taking_over_) owed_.assign(owed_.size(), true);
   controller_.io_clock().connected();
 }
 
+// One that leaves before the state was taken over may come again.
 void VfioDevice::disconnected() {
-  reset_function();
   client_left_ = true;
+  owed_.assign(owed_.size(), false);
+  if (leaving_) return;
+  if (taking_over_) {
+    config_.restore(saved_->config);
+    return;
+  }
+  reset_function();
+  windows_.clear();
+  if (saved_ != nullptr) saved_->attached = 0;
 }
 
-void VfioDevice::dma_mapped(const vfio_user::ServerWindow&) {
+void VfioDevice::dma_mapped(const vfio_user::ServerWindow& window) {
   controller_.before_window_change();
+  if (taking_over_ && !windows_.fits(window)) {
+    reset_function();  // another guest
+    windows_.clear();
+  }
+  windows_.add(window);
+  if (taking_over_) try_to_resume();
 }
 
-void VfioDevice::dma_unmapping(const vfio_user::ServerWindow&) {
+void VfioDevice::dma_unmapping(const vfio_user::ServerWindow& window) {
   controller_.before_window_change();
+  windows_.remove(window, /*forget=*/!taking_over_ && !leaving_);
+}
+
+// The client brings guest memory first, then its configuration, bus mastering in it. Not before all
+// the queues are within reach: without them the controller would have to say that it is broken.
+void VfioDevice::try_to_resume() {
+  if (!config_.bus_master()) return;
+  const ControllerState& state = saved_->now;
+  for (u16 id = 0; id < kMaxQueues && controller_.suspended(); ++id) {
+    const SqState& sq = state.sq[id];
+    const CqState& cq = state.cq[id];
+    if (sq.live != 0 && !windows_.cover(sq.base, u64{sq.entries} * sizeof(Command), false)) return;
+    if (cq.live != 0 && !windows_.cover(cq.base, u64{cq.entries} * sizeof(Completion), true)) {
+      return;
+    }
+  }
+  taking_over_ = false;
+  controller_.resume();
 }
 
 std::span<std::byte> VfioDevice::translate(u64 address, u64 size, Access access) {
@@ -184,8 +246,8 @@ void VfioDevice::irqs_armed(std::uint32_t index) {
   }
   if (index != kMsixIndex) return;
   for (u32 i = 0; i < pending_.size(); ++i) {
-    if (pending_[i] && server_->armed(kMsixIndex, i)) {
-      pending_[i] = false;
+    if ((pending_[i] || owed_[i]) && server_->armed(kMsixIndex, i)) {
+      pending_[i] = owed_[i] = false;
       raise(static_cast<u16>(i));
     }
   }

@@ -7,6 +7,8 @@
 
 #include "tools/nvme/config_space.h"
 #include "tools/nvme/controller.h"
+#include "tools/nvme/saved_windows.h"
+#include "tools/nvme/state_file.h"
 #include "vfio_user/server.h"
 
 namespace outboard::nvme {
@@ -18,15 +20,25 @@ enum class DoorbellMode { page, trap, shadow };
 
 class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, private Interrupts {
  public:
+  // With a `file`, which outlives this object, the device leaves what a successor needs, and takes
+  // over what a predecessor left (file->left_over(), checked).
   VfioDevice(ControllerOptions options, std::vector<Namespace> namespaces,
-             std::unique_ptr<Doorbells> doorbells, DoorbellMode mode);
+             std::unique_ptr<Doorbells> doorbells, DoorbellMode mode, StateFile* file = nullptr);
 
   // Once, before the server processes anything; the server outlives no call of this object.
   void serve_through(vfio_user::Server* server) { server_ = server; }
 
+  // The program ends while a client may be attached: what is in the state file stays for a
+  // successor. Without one nothing changes.
+  void leave() { leaving_ = saved_ != nullptr; }
+  // A predecessor's state waits for its client, guest memory and bus mastering.
+  bool taking_over() const { return taking_over_; }
+
   Controller& controller() { return controller_; }
   // The doorbells must be looked at without being told.
-  bool must_poll() const { return mode_ == DoorbellMode::page && controller_.active(); }
+  bool must_poll() const {
+    return mode_ == DoorbellMode::page && controller_.active() && !controller_.suspended();
+  }
   bool client_left() const { return client_left_; }
   // Doorbells arrive by memory, so a short look before sleeping saves the guest a ring.
   bool worth_spinning() const { return must_poll() || controller_.shadowed(); }
@@ -39,6 +51,7 @@ class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, privat
   int region_write(std::uint32_t region, std::uint64_t offset,
                    std::span<const std::byte> data) override;
   void reset() override;
+  std::optional<vfio_user::ResumeCapability> resume() override;
   void connected() override;
   void disconnected() override;
   void dma_mapped(const vfio_user::ServerWindow& window) override;
@@ -57,11 +70,15 @@ class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, privat
 
   void signal_pin();
   void reset_function();
+  void try_to_resume();
 
   DoorbellMode mode_;
   vfio_user::UniqueFd wake_;
   std::unique_ptr<Doorbells> doorbells_;
-  ControllerState state_;
+  StateFile* file_;
+  SavedState* saved_;                     // in the file; null without one
+  std::unique_ptr<ControllerState> own_;  // where there is no file
+  SavedWindows windows_;
   Controller controller_;
   ConfigSpace config_;
   vfio_user::DeviceShape shape_;
@@ -71,6 +88,9 @@ class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, privat
   bool pin_ = false;           // the level
   bool pin_told_ = false;      // the client was told and has not unmasked since
   bool client_left_ = false;
+  bool taking_over_ = false;
+  bool leaving_ = false;
+  std::vector<bool> owed_;  // vectors whose last message the predecessor may have failed to send
 };
 
 }  // namespace outboard::nvme
