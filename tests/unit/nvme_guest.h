@@ -108,10 +108,12 @@ struct Answer {
 
 class Driver {
  public:
-  explicit Driver(std::vector<Namespace> namespaces, ControllerOptions options = {})
+  // Without its memory the caller adds windows for what it uses of the layout above.
+  explicit Driver(std::vector<Namespace> namespaces, ControllerOptions options = {},
+                  bool with_memory = true)
       : doorbells(std::move(*Doorbells::create())),
         controller(std::move(options), std::move(namespaces), state, *doorbells, dma, interrupts) {
-    dma.add(kRam, kRamSize);
+    if (with_memory) dma.add(kRam, kRamSize);
   }
 
   u32 read32(u64 offset) {
