@@ -1,8 +1,8 @@
 #pragma once
 
 // toml++, set up for text that anybody may have typed. Heavy: for the few source files that parse.
-// Two of its ways to say "this cannot be" are met by a mistyped file, where they end the process or,
-// in optimised builds, mean anything at all:
+// Two of its ways to say "this cannot be" are met by a mistyped file, where they end the process
+// or, in optimised builds, mean anything at all:
 // - Its parser asserts what a table header such as "[)" does not keep, and tells of the mistake
 //   right behind that. So its assertions are nothing, and with NDEBUG no promises to the compiler.
 // - It calls most letters from U+00A1 to U+0499 outside of strings unreachable. They are no white
