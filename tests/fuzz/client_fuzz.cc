@@ -77,6 +77,7 @@ void call(Client& client, Input& input) {
       break;
     case 5:
       static_cast<void>(client.mask_irqs(index, 0, 1));
+      static_cast<void>(client.trigger_irqs(index, 0, 1));
       static_cast<void>(client.unmask_irqs(index, 0, static_cast<std::uint32_t>(input.number())));
       break;
     case 6:
@@ -132,6 +133,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Client& client = **adopted;
   require(client.server().max_data_xfer_size > 0 && client.server().pgsizes > 0);
 
+  int downs = 0;
+  client.set_down_handler([&](const Error& why) {
+    require(why.code > 0);
+    ++downs;
+  });
   const UniqueFd signal = fuzz::event();
   const SignalFd signals[] = {{kIrqErr, signal.get()}, {kIrqReq, signal.get()}};
   const UniqueFd file = fuzz::file(0);
@@ -148,6 +154,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (std::size_t calls = 0; calls < kMostCalls && !input.empty(); ++calls) call(client, input);
   require(client.alive() || client.death().code > 0);
   client.close();
-  require(!client.alive());
+  require(!client.alive() && downs <= 1);
   return 0;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <concepts>
 #include <cstring>
 #include <deque>
 #include <span>
@@ -13,6 +14,7 @@
 #include <sys/eventfd.h>
 
 #include "vfio_user/transport.h"
+#include "vfio_user/wire.h"
 
 namespace outboard::fuzz {
 
@@ -89,8 +91,10 @@ class MemoryTransport : public vfio_user::Transport {
   bool closed_ = false;
 };
 
-template <class T>
-void append(std::vector<std::byte>& to, const T& value) {
+// A structure's bytes; what is bytes already goes to the other one.
+template <vfio_user::wire::Struct T>
+requires(!std::convertible_to<const T&, std::span<const std::byte>>) void append(
+    std::vector<std::byte>& to, const T& value) {
   const auto bytes = std::as_bytes(std::span(&value, 1));
   to.insert(to.end(), bytes.begin(), bytes.end());
 }
