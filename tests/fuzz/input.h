@@ -26,7 +26,7 @@ class Input final {
   T take() {
     T value{};
     const std::size_t count = std::min(sizeof(T), left_.size());
-    std::memcpy(&value, left_.data(), count);
+    if (count > 0) std::memcpy(&value, left_.data(), count);
     left_ = left_.subspan(count);
     return value;
   }

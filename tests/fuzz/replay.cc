@@ -34,7 +34,7 @@ int main(int count, char** arguments) {
     std::ifstream in(file, std::ios::binary);
     // Of its exact size, so that a read past its end is found.
     const std::vector<char> read{std::istreambuf_iterator<char>(in), {}};
-    if (in.bad() || !in.eof()) {
+    if (!in.is_open() || in.bad()) {
       std::fprintf(stderr, "%s: cannot be read\n", file.c_str());
       return EXIT_FAILURE;
     }
