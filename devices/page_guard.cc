@@ -7,6 +7,7 @@
 #include <mutex>
 #include <utility>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,8 +71,11 @@ void on_bus_error(int signal, siginfo_t* info, void* /*context*/) {
     const std::uintptr_t begin = entry.begin.load();
     if (page < begin || page >= end) continue;
     const std::uintptr_t gone = first_gone(entry, begin, end);
-    // A page inside the file is one whose memory has failed: it alone is replaced.
-    const bool done = gone <= page ? replace(entry, gone, end) : replace(entry, page, page + kPage);
+    // A page inside the file is one whose memory has failed: it alone is replaced, if the mapping
+    // can be cut there (huge pages cannot).
+    const bool done = gone <= page
+                          ? replace(entry, gone, end)
+                          : replace(entry, page, page + kPage) || replace(entry, begin, end);
     errno = saved;
     if (done) return;
     break;
@@ -138,6 +142,20 @@ std::uint64_t repair_pages() {
     if (end == 0) continue;
     const std::uintptr_t gone = first_gone(entry, entry.begin.load(), end);
     if (gone < entry.shared_until.load()) replace(entry, gone, end);
+  }
+  return replaced.load();
+}
+
+std::uint64_t give_up_pages() {
+  const std::lock_guard lock(registrations);
+  const std::size_t count = in_use_below.load();
+  for (std::size_t i = 0; i < count; ++i) {
+    Entry& entry = entries[i];
+    const std::uintptr_t end = entry.end.load();
+    const std::uintptr_t begin = entry.begin.load();
+    if (end == 0 || entry.shared_until.load() == begin) continue;
+    const int seals = ::fcntl(entry.file.load(), F_GET_SEALS);
+    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) replace(entry, begin, end);
   }
   return replaced.load();
 }

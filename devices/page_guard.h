@@ -46,4 +46,10 @@ class GuardedPages final {
 // since its last failure. Any thread.
 std::uint64_t repair_pages();
 
+// Replaces all registered pages whose file its server may shorten, whatever its size is now: for an
+// access that goes on failing although no file is short when one looks, because its server cuts it
+// and makes it whole again and again. Pages of files sealed against that (F_SEAL_SHRINK) stay.
+// Returns the same figure. Any thread.
+std::uint64_t give_up_pages();
+
 }  // namespace outboard::devices

@@ -9,7 +9,9 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "vfio_user/text.h"
@@ -33,6 +35,23 @@ std::string fault_of_area(const SparseArea& area, std::uint64_t region_size) {
   return {};
 }
 
+/// A page of any other file system may be as late as whoever is behind it likes, and the vCPU that
+/// touches it with it: a server can be a file system too.
+bool answers_at_once(const struct statfs& system) {
+  constexpr decltype(system.f_type) kXfs = 0x58465342;
+  switch (system.f_type) {
+    case TMPFS_MAGIC:  // a memfd too
+    case RAMFS_MAGIC:
+    case HUGETLBFS_MAGIC:
+    case EXT4_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+    case kXfs:
+      return true;
+    default:
+      return false;
+  }
+}
+
 /// Empty when [offset, +area.size) of the file can be mapped the way the region is used.
 std::string fault_of_file(int fd, std::uint64_t file_offset, const SparseArea& area,
                           bool writable) {
@@ -40,6 +59,11 @@ std::string fault_of_file(int fd, std::uint64_t file_offset, const SparseArea& a
   struct stat status {};
   if (::fstat(fd, &status) != 0) return "has a file that fstat refuses: " + errno_text(errno);
   if (!S_ISREG(status.st_mode)) return "comes with a descriptor that is no regular file or memfd";
+  struct statfs system {};
+  if (::fstatfs(fd, &system) != 0 || !answers_at_once(system)) {
+    return "comes with a file that is neither memory nor on a local disk, so that its pages may be "
+           "late";
+  }
   const int access = ::fcntl(fd, F_GETFL) & O_ACCMODE;
   if (access == O_WRONLY || (writable && access != O_RDWR)) {
     return "comes with a file that is not open for reading" +
@@ -54,7 +78,11 @@ std::string fault_of_file(int fd, std::uint64_t file_offset, const SparseArea& a
       area.size > kMaxOffset - file_offset - area.offset) {
     return "lies beyond any file";
   }
-  if ((file_offset + area.offset) % page != 0) return "is not page aligned in its file";
+  const std::uint64_t unit =
+      system.f_type == HUGETLBFS_MAGIC ? static_cast<std::uint64_t>(system.f_bsize) : page;
+  if ((file_offset + area.offset) % unit != 0 || area.size % unit != 0) {
+    return "is not page aligned in its file";
+  }
   const std::uint64_t end = file_offset + area.offset + area.size;
   if (end > static_cast<std::uint64_t>(status.st_size)) {
     return "needs " + hex(end) + " bytes of a file that has " +

@@ -1,7 +1,5 @@
 #include "vmm/config.h"
 
-#define TOML_EXCEPTIONS 0
-#define TOML_ENABLE_FORMATTERS 0
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -12,8 +10,9 @@
 #include <sstream>
 
 #include <fmt/core.h>
-#include <toml++/toml.h>
 
+#define TOML_ENABLE_FORMATTERS 0
+#include "vmm/toml.h"
 #include "vmm/units.h"
 
 namespace outboard::vmm {

@@ -82,6 +82,7 @@ class MachineImpl final : public Machine {
   std::optional<devices::WatchId> power_deadline_;  // main thread
   bool running_ = false;                            // main thread: the guest has been started
   std::uint64_t restarts_ = 0;                      // main thread
+  log::RateLimit reboot_log_;                       // the guest can trigger these lines
 
   // Destroyed from the bottom up: vCPUs, devices, bridge, board.
   std::optional<GuestImage> image_;
@@ -346,7 +347,7 @@ std::optional<ExitReason> MachineImpl::restart() {
   vcpus_->pause();
   events_.forget_event();
   ++restarts_;
-  log::info("the guest reboots");
+  log::write_limited(reboot_log_, log::Level::info, "the guest reboots");
   // The devices first: none of them may write to memory while the kernel is loaded anew.
   fixed_->reset();
   auto done = board_->cpus().reset(vcpus_->vcpus());

@@ -68,6 +68,9 @@ std::string device_lines(const DeviceCounters& device) {
     text += fmt::format("{}its server signalled {} errors and {} removal requests\n", begin,
                         accesses.device_errors, accesses.removal_requests);
   }
+  if (accesses.lines_suppressed != 0) {
+    text += fmt::format("{}{} log lines left out\n", begin, accesses.lines_suppressed);
+  }
   return text;
 }
 

@@ -234,8 +234,7 @@ void VcpuSet::act_on(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& 
     note_unanswered(seat, reader, "port", pio->port, pio->write);
   } else if (std::holds_alternative<PagesGoneExit>(exit)) {
     // Pages of a server are replaced, and its device will be declared dead; the guest goes on.
-    const std::uint64_t repairs = devices::repair_pages();
-    if (repairs != std::exchange(seat.repairs, repairs)) return;
+    if (repair(seat)) return;
     report({VcpuEvent::Kind::failure, vcpu.index(),
             "KVM_RUN failed: the host pages behind a guest address are gone (Bad address)"});
   } else if (const auto* failed = std::get_if<FailureExit>(&exit)) {
@@ -255,6 +254,19 @@ void VcpuSet::act_on(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& 
         break;
     }
   }
+}
+
+// Whether it is worth trying again. A server that cuts its file and makes it whole again, over and
+// over, is met by a number of tries and then loses all pages that it could do that with.
+bool VcpuSet::repair(Seat& seat) {
+  constexpr std::uint32_t kTries = 64;
+  std::uint64_t repairs = devices::repair_pages();
+  if (repairs == seat.repairs) {
+    if (++seat.unexplained <= kTries) return true;
+    repairs = devices::give_up_pages();
+  }
+  seat.unexplained = 0;
+  return repairs != std::exchange(seat.repairs, repairs);
 }
 
 void VcpuSet::note_unanswered(Seat& seat, const Bus::Reader& reader, const char* space,

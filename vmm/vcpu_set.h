@@ -91,8 +91,9 @@ class VcpuSet {
 
   struct Seat {  // one thread's own
     std::jthread thread;
-    State state = State::parked;  // under mutex_
-    std::uint64_t repairs = 0;    // its own thread: what repair_pages() said last
+    State state = State::parked;    // under mutex_
+    std::uint64_t repairs = 0;      // its own thread: what repair_pages() said last
+    std::uint32_t unexplained = 0;  // its own thread: failures since, though no page was gone
     std::array<std::atomic<std::uint64_t>, kExitKinds> exits{};  // by kind
     std::atomic<std::uint64_t> unanswered{0};
   };
@@ -103,6 +104,7 @@ class VcpuSet {
   void run_until_told(Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
   void handle(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
   void act_on(const VcpuExit& exit, Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
+  bool repair(Seat& seat);
   void note_unanswered(Seat& seat, const Bus::Reader& reader, const char* space,
                        std::uint64_t address, bool write);
   void report(VcpuEvent event);

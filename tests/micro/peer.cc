@@ -265,6 +265,15 @@ void Peer::shorten_bar2(std::uint64_t size) {
   }
 }
 
+void Peer::flap_bar2(const std::atomic<bool>& stop) {
+  shortened_ = true;
+  while (!stop.load()) {
+    for (const off_t size : {off_t{0}, static_cast<off_t>(plain_.size())}) {
+      if (::ftruncate(memory_.get(), size) != 0) throw std::runtime_error("ftruncate");
+    }
+  }
+}
+
 void Peer::reset() {
   if (options_.reset_takes.count() != 0) wait_until_stopped(options_.reset_takes);
   ++resets_;

@@ -58,6 +58,9 @@ class Peer final : private vfio_user::DeviceModel {
   // Cuts BAR2's file down to `size` bytes, under everybody who has mapped it; accesses to BAR2 that
   // reach the device are errors from then on.
   void shorten_bar2(std::uint64_t size);
+  // Cuts it to nothing and makes it whole again, over and over, until told to stop; from a thread
+  // of the caller's.
+  void flap_bar2(const std::atomic<bool>& stop);
   // The windows of guest memory as the client sent them, in order. Any thread.
   [[nodiscard]] std::vector<Window> windows() const;
   // Accesses in which the device hangs (register 0x40). Any thread.

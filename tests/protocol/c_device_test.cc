@@ -332,6 +332,8 @@ TEST_CASE(
   const UniqueFd pipe_end(ends[1]);
   const UniqueFd directory(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const UniqueFd zero(::open("/dev/zero", O_RDWR | O_CLOEXEC));
+  const UniqueFd process(::open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+  const UniqueFd huge(::memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB));
   const UniqueFd shorter = memory_file(4096);
   const UniqueFd sealed = memory_file(1 << 16);
   REQUIRE(::fcntl(sealed.get(), F_ADD_SEALS, F_SEAL_WRITE) == 0);
@@ -340,12 +342,18 @@ TEST_CASE(
                                    {pipe.get(), "no regular file"},
                                    {directory.get(), "no regular file"},
                                    {zero.get(), "no regular file"},
+                                   {process.get(), "may be late"},
                                    {shorter.get(), "needs"},
                                    {sealed.get(), "sealed"}}) {
     CAPTURE(reason);
     const auto region = bar2_of({kPages, 1 << 16, 0, sparse_tail({{4096, 4096}}), {fd}});
     CHECK_FALSE(region.mappable);
     CHECK(region.trapped_because.find(reason) != std::string::npos);
+  }
+  // A part of a huge page cannot be mapped; not every kernel has them.
+  if (huge && ::ftruncate(huge.get(), 2 << 20) == 0) {
+    const auto part = bar2_of({kPages, 1 << 16, 0, sparse_tail({{4096, 4096}}), {huge.get()}});
+    CHECK(part.trapped_because.find("not page aligned in its file") != std::string::npos);
   }
   // A region that the guest may only read needs no more than that.
   const auto readable = bar2_of({5, 1 << 16, 0, sparse_tail({{4096, 4096}}), {read_only.get()}});

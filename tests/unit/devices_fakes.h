@@ -257,7 +257,9 @@ class FakeIoEvents final : public IoEvents {
   void detach(Space space, std::uint64_t base, std::uint32_t size,
               std::optional<std::uint64_t> datamatch, int fd) override {
     std::lock_guard lock(mutex_);
-    CHECK(std::erase(entries_, Entry{space, base, size, datamatch, fd}) == 1);
+    [[maybe_unused]] const std::size_t taken =
+        std::erase(entries_, Entry{space, base, size, datamatch, fd});
+    CHECK(taken == 1);
   }
 
   // Whether the kernel takes this store.

@@ -22,7 +22,7 @@ constexpr std::size_t kPage = 4096;
 // A file of 4 pages and its mapping from the second page on.
 struct Shared {
   explicit Shared(bool guarded = true)
-      : file(::memfd_create("shared", MFD_CLOEXEC)),
+      : file(::memfd_create("shared", MFD_CLOEXEC | MFD_ALLOW_SEALING)),
         lost(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     resize(4 * kPage);
     void* const at = ::mmap(nullptr, 3 * kPage, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(),
@@ -115,6 +115,25 @@ TEST_CASE("C45 repair_pages replaces what is gone without an access to it, once"
   CHECK(shared.at(kPage) == 0);
   CHECK_FALSE(whole.told());
   CHECK(whole.at(2 * kPage) == 0x5a);
+}
+
+TEST_CASE(
+    "C45 a server that cuts its file and makes it whole again loses its pages, others keep "
+    "theirs") {
+  Shared sealed;
+  REQUIRE(::fcntl(sealed.file.get(), F_ADD_SEALS, F_SEAL_SHRINK) == 0);
+  Shared shared;
+  shared.resize(0);
+  shared.resize(4 * kPage);
+  const std::uint64_t before = repair_pages();  // nothing is gone now
+  CHECK_FALSE(shared.told());
+  shared.at(0) = 1;
+  CHECK(give_up_pages() == before + 1);
+  CHECK(shared.told());
+  CHECK(shared.at(0) == 0);
+  CHECK_FALSE(sealed.told());
+  CHECK(sealed.at(2 * kPage) == 0x5a);
+  CHECK(give_up_pages() == before + 1);  // KVM's next complaint is about something else
 }
 
 TEST_CASE("C45 threads that meet the same missing page together all go on") {

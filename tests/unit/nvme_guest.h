@@ -108,13 +108,14 @@ struct Answer {
 
 class Driver {
  public:
-  // With a `saved` that nobody has used before, the controller leaves its state there.
+  // With a `saved` that nobody has used before, the controller leaves its state there. Without its
+  // memory the caller adds windows for what it uses of the layout above.
   explicit Driver(std::vector<Namespace> namespaces, ControllerOptions options = {},
-                  SavedState* saved = nullptr)
+                  SavedState* saved = nullptr, bool with_memory = true)
       : doorbells(std::move(*Doorbells::create())),
         controller(std::move(options), std::move(namespaces), saved != nullptr ? saved->now : state,
                    *doorbells, dma, interrupts, saved) {
-    dma.add(kRam, kRamSize);
+    if (with_memory) dma.add(kRam, kRamSize);
     if (saved != nullptr) controller.reset();
   }
 

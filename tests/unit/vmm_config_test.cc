@@ -158,6 +158,13 @@ TEST_CASE("a file that is no TOML is refused with the place of the fault") {
   CHECK(line.starts_with("m.toml:1:"));
 }
 
+TEST_CASE("a mistyped table header is a fault with its place, not the end of the process") {
+  CHECK(complaint(kMinimal + "[)machine]\n").starts_with("m.toml:3:"));
+  CHECK(complaint(kMinimal + "[[=]]\n").starts_with("m.toml:3:"));
+  CHECK(complaint(kMinimal + "\u00e9 = 1\n").starts_with("m.toml:3:"));
+  CHECK(complaint(kMinimal + "cmdline = \u00e9\n").starts_with("m.toml:3:"));
+}
+
 TEST_CASE("a device needs exactly one of socket and server") {
   const std::string head = kMinimal + "[[device]]\nname = \"d\"\n";
   CHECK(complaint(head).find("needs either 'socket'") != std::string::npos);

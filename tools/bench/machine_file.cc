@@ -8,8 +8,8 @@
 #include <sstream>
 
 #include <fmt/core.h>
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
+
+#include "vmm/toml.h"
 
 namespace outboard::bench {
 namespace {

@@ -11,8 +11,9 @@ declare -gA package_groups=(
   [testbed]="qemu-system-x86 procps e2fsprogs"
   [guest-tests]="socat jq"
   [bench]="libbenchmark-dev"
+  [fuzz]="clang libclang-rt-14-dev"
 )
-all_package_groups="build unit lint guest testbed guest-tests bench"
+all_package_groups="build unit lint guest testbed guest-tests bench fuzz"
 
 # packages_of GROUP...: names, one a line, each once.
 packages_of() {

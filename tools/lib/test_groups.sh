@@ -46,7 +46,7 @@ group_shellcheck() {
   expect "shellcheck: every script is clean" \
     bash -c 'cd "$1" && shift && shellcheck -x -S warning -P SCRIPTDIR "$@"' shellcheck "$repo_root" $(shell_scripts)
   expect "every tool explains itself (--help)" \
-    bash -c 'cd "$1" && for tool in setup testbed quickstart test bench-all; do tools/$tool --help | grep -q "tools/$tool" || exit 1; done' help "$repo_root"
+    bash -c 'cd "$1" && for tool in setup testbed quickstart test bench-all fuzz; do tools/$tool --help | grep -q "tools/$tool" || exit 1; done' help "$repo_root"
   end_group
 }
 
@@ -104,6 +104,35 @@ run_ctest() {
     fail "$title" "ctest ended with status $status"
   elif ((passed + failed + skipped == counted)); then
     fail "$title" "no test ran"
+  fi
+  end_group
+}
+
+# Each fuzz target for a few seconds, two at a time; a longer search is tools/fuzz.
+group_fuzz() {
+  local seconds=10 target running=0 targets
+  if ((full)); then seconds=60; fi
+  mapfile -t targets < <(fuzz_targets)
+  begin_group "fuzz, $seconds s each"
+  if build_fuzz_targets "${targets[@]}"; then
+    for target in "${targets[@]}"; do
+      if ((running == 2)); then wait -n || true; running=$((running - 1)); fi
+      { fuzz_target "$target" "$seconds" "$logs/fuzz-$target.log" && touch "$logs/fuzz-$target.ok"; } &
+      cleanup_pids+=("$!")
+      running=$((running + 1))
+    done
+    while ((running > 0)); do wait -n || true; running=$((running - 1)); done
+    for target in "${targets[@]}"; do
+      if [[ -e $logs/fuzz-$target.ok ]]; then
+        pass
+        fuzz_summary "$target" "$logs/fuzz-$target.log"
+      else
+        fuzz_failure "$logs/fuzz-$target.log"
+        fail "fuzz target $target" "its inputs are in $fuzz_found"
+      fi
+    done
+  else
+    fail "build of the fuzz targets"
   fi
   end_group
 }
