@@ -12,6 +12,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::size_t kResumeIdDigits = 32;
+
 tl::unexpected<Error> refuse(const std::string& why) {
   return fail(Error::Kind::protocol, EINVAL, "the capabilities of VERSION: " + why);
 }
@@ -61,6 +63,19 @@ class Reader {
     value = found->get<bool>();
   }
 
+  // A text of exactly `digits` hexadecimal digits.
+  void hex_digits(const char* key, std::string& value, std::size_t digits) {
+    const auto found = object_.find(key);
+    if (found == object_.end()) return;
+    if (!found->is_string()) return wrong(key, "is no text");
+    const auto& text = found->get_ref<const std::string&>();
+    if (text.size() != digits ||
+        text.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) {
+      return wrong(key, "is not made of 32 hexadecimal digits");
+    }
+    value = text;
+  }
+
   const json* object(const char* key) {
     const auto found = object_.find(key);
     if (found == object_.end()) return nullptr;
@@ -104,6 +119,15 @@ void read_migration(Reader& parent, const json& object, Capabilities& capabiliti
   parent.take(reader);
 }
 
+void read_resume(Reader& parent, const json& object, Capabilities& capabilities) {
+  Reader reader(object, "resume.");
+  ResumeCapability resume;
+  reader.hex_digits("id", resume.id, kResumeIdDigits);
+  reader.boolean("resumed", resume.resumed);
+  if (!resume.id.empty()) capabilities.resume = std::move(resume);
+  parent.take(reader);
+}
+
 }  // namespace
 
 std::string to_json(const Capabilities& capabilities, Role role) {
@@ -125,6 +149,9 @@ std::string to_json(const Capabilities& capabilities, Role role) {
     if (role == Role::server && capabilities.twin_socket_fd_index) {
       twin["fd_index"] = *capabilities.twin_socket_fd_index;
     }
+  }
+  if (role == Role::server && capabilities.resume) {
+    keys["resume"] = {{"id", capabilities.resume->id}, {"resumed", capabilities.resume->resumed}};
   }
   return json::object({{"capabilities", std::move(keys)}}).dump();
 }
@@ -152,6 +179,9 @@ Result<Capabilities> parse_capabilities(std::string_view text) {
   reader.boolean("write_multiple", capabilities.write_multiple);
   if (const json* twin = reader.object("twin_socket")) {
     read_twin_socket(reader, *twin, capabilities);
+  }
+  if (const json* resume = reader.object("resume")) {
+    read_resume(reader, *resume, capabilities);
   }
   if (const json* migration = reader.object("migration")) {
     read_migration(reader, *migration, capabilities);

@@ -19,6 +19,16 @@ struct MigrationCapability {
   std::uint64_t max_bitmap_size = 256 * 1024;
 };
 
+/// The server's key "resume": it can go on where a predecessor that died stopped. A client that
+/// comes back sends no DEVICE_RESET then, repeats what was not answered, and may signal every
+/// vector once without cause.
+struct ResumeCapability {
+  std::string id;  ///< names the device's state: 32 hexadecimal digits
+  bool resumed =
+      false;  ///< this process took the state over from a client that did not say goodbye
+  bool operator==(const ResumeCapability&) const = default;
+};
+
 /// One side's capabilities, as VERSION carries them. A freshly made value holds the defaults that
 /// the protocol gives to absent keys.
 struct Capabilities {
@@ -30,6 +40,7 @@ struct Capabilities {
   bool twin_socket = false;                           ///< asked for (client) or granted (server)
   std::optional<std::uint32_t> twin_socket_fd_index;  ///< server's reply only
   std::optional<MigrationCapability> migration;       ///< never written
+  std::optional<ResumeCapability> resume;             ///< server's reply only
 };
 
 /// Text beyond this is refused before it is parsed.
