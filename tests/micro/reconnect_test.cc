@@ -363,3 +363,19 @@ TEST_CASE(
   CHECK(link["losses"] >= 2);  // one that is killed before it serves is no loss
   CHECK(link["losses"] == link["resumes"].get<int>() + link["resets"].get<int>());
 }
+
+TEST_CASE("outboard-nvme is killed under I/O and resumes: the guest's driver does not notice") {
+  for (const char* doorbells : {"page", "shadow", "trap"}) {
+    CAPTURE(doorbells);
+    const int deaths = full() ? 100 : 8;
+    OwnServer machine(
+        "nvme_resume",
+        std::string(R"(, "--state", "FOLDER/state", "--doorbells", ")") + doorbells + "\"");
+    for (int i = 0; i < deaths; ++i) machine.kill_after(i % 2 == 0 ? 500ms : 100ms);
+    const Json link = machine.end();
+    CHECK(link["state"] == "ready");
+    CHECK(link["losses"] >= 2);
+    CHECK(link["resets"] == 0);
+    CHECK(link["resumes"] == link["losses"]);
+  }
+}
