@@ -36,8 +36,8 @@ class ServerProcess {
                                                              int cancel_fd = -1);
 
   // The connection to the server is lost: starts it anew if it has ended, or with `insist` if it
-  // has not, which kills it first. Leaves it alone if it runs. On the thread that start() was called
-  // on, whose end is SIGTERM to the server.
+  // has not, which kills it first. Leaves it alone if it runs. On the thread that start() was
+  // called on, whose end is SIGTERM to the server.
   [[nodiscard]] vfio_user::Result<void> revive(bool insist);
 
   // SIGTERM, then SIGKILL after `grace`; reaps the child and removes the socket and its directory.
