@@ -41,8 +41,10 @@ bool DeviceLink::wait(Patience& patience) {
       std::min(hold_until_, patience.began_.value_or(now) + *options_.hold);
   if (now >= until) return false;
   if (!patience.began_) patience.began_ = now;
+  ++counters_.waiting;
   changed_.wait_until(lock, until,
                       [&] { return up_ || stopped_ || !may_wait_ || state_ == LinkState::failed; });
+  --counters_.waiting;
   return up_;
 }
 

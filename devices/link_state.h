@@ -33,6 +33,7 @@ struct Spread {
 // Running totals.
 struct LinkCounters {
   LinkState state = LinkState::ready;
+  std::uint64_t waiting = 0;  // accesses, now
   std::uint64_t losses = 0;
   std::uint64_t attempts = 0;  // to reconnect
   std::uint64_t resumes = 0;   // reconnects to a server that went on where the other had stopped

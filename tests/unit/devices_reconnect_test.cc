@@ -132,7 +132,7 @@ TEST_CASE("seam 2: an access that begins while the server is gone goes to the ne
   });
   InFlight config([&] { return guest.function->config_read(kScriptVendor + 4, 4); });
   InFlight table([&] { return guest.bus.read(guest.base + kScriptTable + 12, 4); });
-  CHECK_FALSE(write.done());
+  guest.wait_for_waiters(3);
   guest.poke(kScriptVendor + 4, 4, 0xcafe);
   CHECK(guest.bring_back().kind == Kind::reset);
   write.value();
@@ -208,6 +208,7 @@ TEST_CASE("what the guest sets up while the server is gone is there when it is b
     guest.bus.write(guest.base + kScriptTable + 12, 4, 1);
     return 0;
   });
+  guest.wait_for_waiters(1);
   CHECK(guest.bring_back().kind == Kind::reset);
   masked.value();
   CHECK(guest.msi.connected() == 0);
@@ -216,6 +217,7 @@ TEST_CASE("what the guest sets up while the server is gone is there when it is b
     guest.function->config_write(0x10, 4, 0xd0000000);
     return 0;
   });
+  guest.wait_for_waiters(1);
   CHECK(guest.bring_back().kind == Kind::reset);
   moved.value();
   CHECK(guest.bus.read(0xd0000000 + kScriptTable + 12, 4) == 1);
@@ -348,6 +350,7 @@ TEST_CASE("the machine ends: what waits for a server goes on at once") {
   guest.kill();
   InFlight read([&] { return guest.bus.read(guest.base, 4); });
   InFlight config([&] { return guest.function->config_read(0, 2); });
+  guest.wait_for_waiters(2);
   SUBCASE("closed") {
     guest.function->close();
     CHECK(read.value() == 0xffffffff);
@@ -359,6 +362,7 @@ TEST_CASE("the machine ends: what waits for a server goes on at once") {
     CHECK(config.value() == 0xffff);
     guest.function->let_wait(true);
     InFlight later([&] { return guest.bus.read(guest.base, 4); });
+    guest.wait_for_waiters(1);
     CHECK(guest.bring_back().kind == Kind::reset);
     CHECK(later.value() == 0);
   }

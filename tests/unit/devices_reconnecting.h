@@ -119,6 +119,10 @@ class Reconnecting {
   }
 
   ScriptedServer& server() { return *servers.back(); }
+  // So many accesses wait for a server.
+  void wait_for_waiters(std::uint64_t count) const {
+    while (function->link().waiting < count) std::this_thread::yield();
+  }
   // "w0 10=2a", "reset", "irqs 2" of what changes a device, in order, of the server in use.
   std::vector<std::string> changes() {
     std::vector<std::string> out;
