@@ -21,8 +21,7 @@ BarMapping::~BarMapping() {
 void BarMapping::move(std::optional<std::uint64_t> base) {
   if (base == base_) return;
   events_.move(std::nullopt);
-  for (const SlotId slot : slots_) mapper_.unmap(slot);
-  slots_.clear();
+  trap();
   if (range_) bus_.unmap(*range_);
   range_.reset();
   base_ = base;
@@ -31,6 +30,15 @@ void BarMapping::move(std::optional<std::uint64_t> base) {
   range_ = bus_.map(space, *base, bar_.size, window_, Priority::bar);
   if (space == Space::mmio) map_pages(*base);
   events_.move(base);
+}
+
+void BarMapping::trap() {
+  for (const SlotId slot : slots_) mapper_.unmap(slot);
+  slots_.clear();
+}
+
+void BarMapping::share() {
+  if (base_ && bar_.kind != BarInfo::Kind::io) map_pages(*base_);
 }
 
 void BarMapping::map_pages(std::uint64_t base) {

@@ -29,6 +29,11 @@ class BarMapping final {
   void move(std::optional<std::uint64_t> base);
   const std::optional<std::uint64_t>& base() const { return base_; }
 
+  // Takes the shared pages out of the guest's address space: all accesses are trapped from now on.
+  void trap();
+  // Puts the pages there are now where the BAR is.
+  void share();
+
  private:
   void map_pages(std::uint64_t base);
 

@@ -6,14 +6,15 @@
 namespace outboard::devices {
 
 void FunctionBars::open(vfio_user::Region& region, std::vector<Overlay> overlays, bool map_pages,
-                        int pages_lost, vfio_user::Client& client, IoEvents& io_events,
+                        int pages_lost, DeviceLink& link, IoEvents& io_events,
                         AccessCounters& counters, GuestLog& log) {
   const auto& info = registers_.info(region.index);
   if (!info) return;
   RegionPages pages;
   std::vector<AddressWindow> kept_out;
   for (const Overlay& overlay : overlays) kept_out.push_back(overlay.range);
-  if (info->kind != BarInfo::Kind::io && map_pages) {
+  const bool maps = info->kind != BarInfo::Kind::io && map_pages;
+  if (maps) {
     pages = RegionPages::open(region, kept_out, pages_lost, log);
   }
   RegionWindow::Shape shape{region.index, region.size, region.readable, region.writable, {}};
@@ -21,13 +22,33 @@ void FunctionBars::open(vfio_user::Region& region, std::vector<Overlay> overlays
     shape.shared.push_back({run.offset, run.bytes.size()});
   auto& bar = bars_[region.index];
   bar = std::make_unique<Bar>(*info, std::move(pages), std::move(kept_out), std::move(shape),
-                              std::move(overlays), client, io_events, counters, log);
+                              std::move(overlays), link, io_events, counters, log);
+  bar->maps_pages = maps;
   if (!region.io_fds_refused.empty()) {
     log.line(Severity::warning, "stores stay messages: " + region.io_fds_refused);
   }
   if (region.io_fds.empty()) return;
   bar->window.watch_events(bar->events);
   bar->events.offer(std::exchange(region.io_fds, {}));
+}
+
+void FunctionBars::trap() {
+  for (const auto& bar : bars_) {
+    if (bar == nullptr) continue;
+    bar->window.set_events({});
+    if (bar->mapping) bar->mapping->trap();
+    bar->pages = RegionPages();
+  }
+}
+
+void FunctionBars::share(std::span<vfio_user::Region> regions, int pages_lost, GuestLog& log) {
+  for (vfio_user::Region& region : regions) {
+    if (region.index >= bars_.size() || bars_[region.index] == nullptr) continue;
+    Bar& bar = *bars_[region.index];
+    if (bar.maps_pages) bar.pages = RegionPages::open(region, bar.kept_out, pages_lost, log);
+    if (bar.mapping) bar.mapping->share();
+    bar.window.set_events(std::exchange(region.io_fds, {}));
+  }
 }
 
 void FunctionBars::refresh_events() {

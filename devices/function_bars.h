@@ -27,8 +27,15 @@ class FunctionBars final {
   // place of the server; map_pages: shared pages may become slots; pages_lost: an eventfd, see
   // RegionPages. The region's files and pages_lost outlive this object; its ioeventfds are taken.
   void open(vfio_user::Region& region, std::vector<Overlay> overlays, bool map_pages,
-            int pages_lost, vfio_user::Client& client, IoEvents& io_events,
-            AccessCounters& counters, GuestLog& log);
+            int pages_lost, DeviceLink& link, IoEvents& io_events, AccessCounters& counters,
+            GuestLog& log);
+
+  // The server is gone and may come back: its pages and eventfds leave the guest and this process.
+  // The BARs stay where they are, every access to them is trapped.
+  void trap();
+  // It is back: what it shares now takes the place of what its predecessor shared. Regions as for
+  // open(); what they hold outlives the next trap().
+  void share(std::span<vfio_user::Region> regions, int pages_lost, GuestLog& log);
 
   // Every BAR gets its address; none is decoded before move().
   Result<void> place(BarAllocator& allocator, Bus& bus, PageMapper& mapper, GuestLog& log);
@@ -55,12 +62,15 @@ class FunctionBars final {
 
  private:
   struct Bar {
-    Bar(const BarInfo& info, RegionPages shared, std::vector<AddressWindow> kept_out,
-        RegionWindow::Shape shape, std::vector<Overlay> overlays, vfio_user::Client& client,
+    Bar(const BarInfo& info, RegionPages shared, std::vector<AddressWindow> outside,
+        RegionWindow::Shape shape, std::vector<Overlay> overlays, DeviceLink& link,
         IoEvents& io_events, AccessCounters& counters, GuestLog& log)
-        : pages(std::move(shared)),
-          events(info, std::move(kept_out), io_events, log),
-          window(std::move(shape), std::move(overlays), client, counters, log) {}
+        : kept_out(std::move(outside)),
+          pages(std::move(shared)),
+          events(info, kept_out, io_events, log),
+          window(std::move(shape), std::move(overlays), link, counters, log) {}
+    const std::vector<AddressWindow> kept_out;
+    bool maps_pages = false;
     RegionPages pages;
     RegionEvents events;
     RegionWindow window;

@@ -94,6 +94,17 @@ void FunctionInterrupts::drop() {
   if (intx_) intx_->drop();
 }
 
+void FunctionInterrupts::restore() {
+  if (mode_ == Mode::msix) complain("setting up MSI-X again", msix_->rearm());
+  settle();
+}
+
+void FunctionInterrupts::signal_all() const {
+  if (mode_ == Mode::msix) msix_->signal_all();
+  if (mode_ == Mode::msi) msi_->signal_all();
+  if (mode_ == Mode::intx) intx_->signal();
+}
+
 void FunctionInterrupts::refresh_pending(std::uint32_t reg, std::uint32_t size) {
   if (!msi_ || !msi_shape_->maskable) return;
   const std::uint32_t at = msi_shape_->pending_register();
@@ -149,7 +160,7 @@ void FunctionInterrupts::forward_controls(Mode ending) {
 }
 
 void FunctionInterrupts::complain(const char* what, const Result<void>& outcome) {
-  if (!outcome) {
+  if (!outcome && !outcome.error().lost) {
     log_.line(Severity::warning, std::string(what) + " failed: " + outcome.error().message);
   }
 }

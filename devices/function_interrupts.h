@@ -36,8 +36,13 @@ class FunctionInterrupts final {
   // Nothing is armed any more and no enable bit is set, in the shadow and in the server; the MSI-X
   // table is as at power-on.
   void silence();
-  // The server is gone, or will not be asked again: nothing is sent.
+  // The server is gone, or will not be asked again: nothing is sent, nothing reaches the guest.
   void drop();
+  // After drop(), with a server that has come back: what the guest has in use is armed and
+  // connected again, and the server's control words follow.
+  void restore();
+  // As if the device had raised everything the guest has in use, once.
+  void signal_all() const;
   // Before a guest's config read: puts MSI's pending bits where the read finds them.
   void refresh_pending(std::uint32_t reg, std::uint32_t size);
 

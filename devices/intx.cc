@@ -97,8 +97,14 @@ Result<void> Intx::disarm() {
 
 void Intx::drop() {
   (void)set_connected(false);
+  trigger_.reset();  // a server that still has it reaches nobody
   armed_ = false;
   was_connected_ = false;
+}
+
+void Intx::signal() const {
+  const std::uint64_t one = 1;
+  if (armed_) (void)!::write(trigger_.get(), &one, sizeof one);
 }
 
 // The GSI is this function's alone, so an EOI means that its device had raised the line; several

@@ -33,6 +33,8 @@ class Intx final {
   Result<void> disarm();
   // The server is gone: nothing is sent.
   void drop();
+  // As if the device had raised the line; nothing unless it is armed.
+  void signal() const;
 
   std::uint64_t unmasks() const { return unmasks_.load(std::memory_order_relaxed); }
 

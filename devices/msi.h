@@ -25,6 +25,7 @@ class Msi final {
   std::uint32_t pending() const;
   // The server is gone: nothing is sent.
   void drop() { vectors_.drop(); }
+  void signal_all() const { vectors_.signal_all(); }
 
  private:
   VectorSet vectors_;

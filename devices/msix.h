@@ -47,6 +47,11 @@ class Msix final {
   Result<void> reset();
   // The server is gone: as disabled, nothing is sent; the table keeps its content.
   void drop() { vectors_.drop(); }
+  // After drop(): the vectors that the table has in use are armed again, all in one go.
+  Result<void> rearm() {
+    return enabled_ && !function_mask_ ? apply(0, shape_.vectors) : Result<void>{};
+  }
+  void signal_all() const { vectors_.signal_all(); }
 
  private:
   struct Entry {

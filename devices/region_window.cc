@@ -9,11 +9,11 @@
 
 namespace outboard::devices {
 
-RegionWindow::RegionWindow(Shape shape, std::vector<Overlay> overlays, vfio_user::Client& client,
+RegionWindow::RegionWindow(Shape shape, std::vector<Overlay> overlays, DeviceLink& link,
                            AccessCounters& counters, GuestLog& log)
     : shape_(std::move(shape)),
       overlays_(std::move(overlays)),
-      client_(client),
+      link_(link),
       counters_(counters),
       log_(log) {}
 
@@ -21,15 +21,16 @@ void RegionWindow::read(std::uint64_t offset, std::span<std::byte> data) {
   const Overlay* overlay = nullptr;
   const Target target = find(offset, data.size(), overlay);
   if (target == Target::overlay) return overlay->device->read(offset - overlay->range.base, data);
-  if (target == Target::server && shape_.readable && client_.alive()) {
+  if (target == Target::server && shape_.readable) {
     look_at_pages(offset, data.size());
-    count(counters_.bar_reads);
-    const auto got = client_.region_read(shape_.region, offset, data);
+    const auto got = link_.access(DeviceLink::Repeat::always, [&](vfio_user::Client& client) {
+      count(counters_.bar_reads);
+      return client.region_read(shape_.region, offset, data);
+    });
     if (got && *got == data.size()) {
       if (counters_.marks != nullptr) counters_.marks->read(shape_.region, offset, data);
       return;
     }
-    count(counters_.access_errors);
     report("read", offset, data.size(),
            got ? vfio_user::Error{vfio_user::Error::Kind::server, 0, "short reply"} : got.error());
   }
@@ -40,45 +41,55 @@ void RegionWindow::write(std::uint64_t offset, std::span<const std::byte> data) 
   const Overlay* overlay = nullptr;
   const Target target = find(offset, data.size(), overlay);
   if (target == Target::overlay) return overlay->device->write(offset - overlay->range.base, data);
-  if (target != Target::server || !shape_.writable || !client_.alive()) return;
+  if (target != Target::server || !shape_.writable) return;
   look_at_pages(offset, data.size());
-  count(counters_.bar_writes);
-  if (counters_.marks != nullptr) counters_.marks->wrote(shape_.region, offset, data);
-  const bool asks = events_ != nullptr && !events_->covers(offset, data.size());
-  const auto done =
-      asks ? write_and_ask(offset, data)
-           : client_.region_write(shape_.region, offset, data, vfio_user::Write::may_post);
-  if (done) return;
-  count(counters_.access_errors);
-  report("write", offset, data.size(), done.error());
+  if (counters_.marks != nullptr && link_.up()) {
+    counters_.marks->wrote(shape_.region, offset, data);
+  }
+  const auto done = link_.access(DeviceLink::Repeat::if_resumed, [&](vfio_user::Client& client) {
+    count(counters_.bar_writes);
+    if (events_ != nullptr && !events_->covers(offset, data.size())) {
+      return write_and_ask(client, offset, data);
+    }
+    link_.note_posted(shape_.region, offset, data);
+    return client.region_write(shape_.region, offset, data, vfio_user::Write::may_post);
+  });
+  if (!done) report("write", offset, data.size(), done.error());
 }
 
-vfio_user::Result<void> RegionWindow::write_and_ask(std::uint64_t offset,
+vfio_user::Result<void> RegionWindow::write_and_ask(vfio_user::Client& client, std::uint64_t offset,
                                                     std::span<const std::byte> data) {
   const std::uint64_t before = answers_.load();
-  auto [written, ranges] = client_.region_write_and_io_fds(shape_.region, offset, data);
+  auto [written, ranges] = client.region_write_and_io_fds(shape_.region, offset, data);
   std::lock_guard lock(taking_);
   if (answers_.load() == before || (ranges && events_->holds(*ranges))) {
     take(std::move(ranges));
   } else {
     // Answers to others were taken while this question was on its way, and differ: which one is
     // newer cannot be told.
-    take(client_.region_io_fds(shape_.region));
+    take(client.region_io_fds(shape_.region));
   }
   return written;
 }
 
 void RegionWindow::refresh_events() {
+  vfio_user::Client* const client = link_.client();
+  if (events_ == nullptr || client == nullptr) return;
+  std::lock_guard lock(taking_);
+  take(client->region_io_fds(shape_.region));
+}
+
+void RegionWindow::set_events(std::vector<vfio_user::IoFd> ranges) {
   if (events_ == nullptr) return;
   std::lock_guard lock(taking_);
-  take(client_.region_io_fds(shape_.region));
+  take(std::move(ranges));
 }
 
 void RegionWindow::take(vfio_user::Result<std::vector<vfio_user::IoFd>> ranges) {
   ++answers_;
   if (!ranges) {
     // Nothing is known of the eventfds any more: messages are always right.
-    if (client_.alive()) log_.line(Severity::warning, ranges.error().message);
+    if (link_.up()) log_.line(Severity::warning, ranges.error().message);
     return events_->offer({});
   }
   events_->offer(std::move(*ranges));
@@ -111,7 +122,8 @@ void RegionWindow::look_at_pages(std::uint64_t offset, std::uint64_t size) const
 
 void RegionWindow::report(const char* what, std::uint64_t offset, std::uint64_t size,
                           const vfio_user::Error& error) {
-  if (!client_.alive()) return;  // told once, where the death was noticed
+  if (error.kind == vfio_user::Error::Kind::closed) return;  // told once, by the link
+  count(counters_.access_errors);
   log_.line(Severity::warning, std::string(what) + " of " + std::to_string(size) +
                                    " bytes at offset " + std::to_string(offset) + " of region " +
                                    std::to_string(shape_.region) + " failed: " + error.message);

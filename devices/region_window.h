@@ -10,9 +10,9 @@
 #include "devices/access_counters.h"
 #include "devices/address.h"
 #include "devices/bus.h"
+#include "devices/device_link.h"
 #include "devices/guest_log.h"
 #include "devices/region_events.h"
-#include "vfio_user/client.h"
 
 namespace outboard::devices {
 
@@ -23,7 +23,8 @@ struct Overlay {
 };
 
 // Serves any vCPU thread, with no lock held while the server is asked (but see taking_). What does
-// not lie in the region, is not readable, or fails, reads all ones; such writes are dropped.
+// not lie in the region, is not readable, or fails, reads all ones; such writes are dropped. While
+// the server is gone, accesses wait as long as the link has them wait.
 class RegionWindow final : public BusDevice {
  public:
   struct Shape {
@@ -36,7 +37,7 @@ class RegionWindow final : public BusDevice {
     std::vector<AddressWindow> shared = {};
   };
 
-  RegionWindow(Shape shape, std::vector<Overlay> overlays, vfio_user::Client& client,
+  RegionWindow(Shape shape, std::vector<Overlay> overlays, DeviceLink& link,
                AccessCounters& counters, GuestLog& log);
 
   void read(std::uint64_t offset, std::span<std::byte> data) override;
@@ -47,13 +48,18 @@ class RegionWindow final : public BusDevice {
   // store may have changed it (a controller reset). Once, before the first access; events outlives
   // the last one.
   void watch_events(RegionEvents& events) { events_ = &events; }
-  // Asks for the offer anew; nothing when there was none at attach.
+  bool watches_events() const { return events_ != nullptr; }
+  // Asks for the offer anew; nothing when there was none at attach. Under the function's lock.
   void refresh_events();
+  // The offer of a server that has come back, or of one that is gone: none. Under the function's
+  // lock.
+  void set_events(std::vector<vfio_user::IoFd> ranges);
 
  private:
   enum class Target { server, overlay, nothing };
   Target find(std::uint64_t offset, std::uint64_t size, const Overlay*& overlay) const;
-  vfio_user::Result<void> write_and_ask(std::uint64_t offset, std::span<const std::byte> data);
+  vfio_user::Result<void> write_and_ask(vfio_user::Client& client, std::uint64_t offset,
+                                        std::span<const std::byte> data);
   void take(vfio_user::Result<std::vector<vfio_user::IoFd>> ranges);  // taking_ held
   void look_at_pages(std::uint64_t offset, std::uint64_t size) const;
   void report(const char* what, std::uint64_t offset, std::uint64_t size,
@@ -61,7 +67,7 @@ class RegionWindow final : public BusDevice {
 
   const Shape shape_;
   const std::vector<Overlay> overlays_;
-  vfio_user::Client& client_;
+  DeviceLink& link_;
   AccessCounters& counters_;
   GuestLog& log_;
   RegionEvents* events_ = nullptr;

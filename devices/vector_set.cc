@@ -8,6 +8,7 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 namespace outboard::devices {
 namespace {
@@ -173,6 +174,13 @@ Result<void> VectorSet::disable() {
 
 void VectorSet::drop() {
   for (Vector& vector : vectors_) release(vector);
+}
+
+void VectorSet::signal_all() const {
+  const std::uint64_t one = 1;
+  for (const Vector& vector : vectors_) {
+    if (vector.eventfd) (void)!::write(vector.eventfd.get(), &one, sizeof one);
+  }
 }
 
 bool VectorSet::pending(std::uint32_t vector) const {

@@ -46,6 +46,9 @@ class VectorSet final {
   // The same for a server that is gone: nothing is sent.
   void drop();
 
+  // As if the device had signalled every armed vector once.
+  void signal_all() const;
+
   // Signalled while masked and not delivered yet: the PBA bit.
   bool pending(std::uint32_t vector) const;
   std::uint32_t armed_count() const;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "devices/aligned_pieces.h"
+#include "devices/pci_registers.h"
 
 namespace outboard::devices {
 namespace {
@@ -27,6 +28,8 @@ VfioConfig::VfioConfig(const ConfigPlan& plan, std::span<const std::byte> raw, R
       at_server_(plan.at_server),
       shadow_(plan.shadow),
       held_(raw.begin(), raw.end()),
+      express_status_(plan.express_offset != 0 ? plan.express_offset + pci::express::kDeviceStatus
+                                               : 0),
       remote_(remote),
       counters_(counters),
       log_(log) {}
@@ -74,17 +77,19 @@ void VfioConfig::write(std::uint32_t reg, std::uint32_t size, std::uint32_t valu
     }
     std::uint32_t end = at + 1;
     while (end < data.size() && at_server(reg + end)) ++end;
-    for_aligned_pieces(
-        reg + at, std::span<const std::byte>(data).subspan(at, end - at),
-        [&](std::uint64_t to, std::span<const std::byte> piece) {
-          count(counters_.config_forwards);
-          if (auto done = remote_.write(static_cast<std::uint32_t>(to), piece); !done) {
-            count(counters_.config_errors);
-            log_.line(Severity::info, "the server refused a write of config register " +
-                                          hex(static_cast<std::uint32_t>(to)) + ": " +
-                                          done.error().message);
-          }
-        });
+    for_aligned_pieces(reg + at, std::span<const std::byte>(data).subspan(at, end - at),
+                       [&](std::uint64_t to, std::span<const std::byte> piece) {
+                         count(counters_.config_forwards);
+                         remember(static_cast<std::uint32_t>(to), piece);
+                         if (auto done = remote_.write(static_cast<std::uint32_t>(to), piece);
+                             !done && !done.error().lost) {
+                           count(counters_.config_errors);
+                           log_.line(Severity::info,
+                                     "the server refused a write of config register " +
+                                         hex(static_cast<std::uint32_t>(to)) + ": " +
+                                         done.error().message);
+                         }
+                       });
     at = end;
   }
 }
@@ -98,6 +103,7 @@ void VfioConfig::send(std::uint32_t reg, std::uint16_t value) {
   store_le(bytes, value);
   count(counters_.config_forwards);
   if (auto done = remote_.write(reg, bytes); !done) {
+    if (done.error().lost) return;
     count(counters_.config_errors);
     log_.line(Severity::info, "the server refused " + hex(value) + " for config register " +
                                   hex(reg) + ": " + done.error().message);
@@ -117,6 +123,24 @@ void VfioConfig::refresh_held(std::span<const std::byte> raw) {
 
 void VfioConfig::reset_shadow() {
   shadow_ = initial_;
+  forget_writes();
+}
+
+void VfioConfig::remember(std::uint32_t reg, std::span<const std::byte> bytes) {
+  const auto size = static_cast<std::uint32_t>(bytes.size());
+  const bool clears =
+      express_status_ != 0 && reg < express_status_ + 2 && express_status_ < reg + size;
+  if (reg >= ConfigSpace::kConventional || clears) return;
+  written_[reg].assign(bytes.begin(), bytes.end());
+}
+
+void VfioConfig::rewrite() {
+  for (const auto& [reg, bytes] : written_) {
+    count(counters_.config_forwards);
+    if (auto done = remote_.write(reg, bytes); !done && !done.error().lost) {
+      count(counters_.config_errors);
+    }
+  }
 }
 
 }  // namespace outboard::devices

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -43,16 +44,23 @@ class VfioConfig final {
 
   // The server's bytes as read anew; the local registers stay.
   void refresh_held(std::span<const std::byte> raw);
-  // The local registers back to what the guest saw first.
+  // The local registers back to what the guest saw first; what it wrote at the server is forgotten.
   void reset_shadow();
+  void forget_writes() { written_.clear(); }
+  // To a server that has come back: what the guest wrote last to the registers that are there. Not
+  // to status registers, where a write clears.
+  void rewrite();
 
  private:
   bool at_server(std::uint32_t reg) const;
+  void remember(std::uint32_t reg, std::span<const std::byte> bytes);
 
   const ConfigSpace initial_;
   const std::vector<bool> at_server_;
   ConfigSpace shadow_;
   std::vector<std::byte> held_;
+  const std::uint32_t express_status_;                       // register, 0: none
+  std::map<std::uint32_t, std::vector<std::byte>> written_;  // at the server, at the guest's width
   RemoteConfig& remote_;
   AccessCounters& counters_;
   GuestLog& log_;

@@ -15,6 +15,8 @@
 #include "devices/client_adapters.h"
 #include "devices/completion_probe.h"
 #include "devices/config_policy.h"
+#include "devices/device_identity.h"
+#include "devices/device_link.h"
 #include "devices/function_bars.h"
 #include "devices/function_interrupts.h"
 #include "devices/guest_log.h"
@@ -30,6 +32,7 @@ using pci::command::kForwarded;
 
 // Mass storage, non-volatile memory, NVM Express (PCI Code and ID Assignment 1.11 §1.2).
 constexpr std::uint32_t kNvmeClass = 0x010802;
+constexpr std::uint64_t kNvmeControllerConfiguration = 0x14;  // NVMe 1.4 §3.1.5
 
 constexpr std::uint32_t all_ones(std::uint32_t size) {
   return size >= 4 ? 0xffffffff : (1U << (8 * size)) - 1;
@@ -40,20 +43,30 @@ constexpr std::uint32_t all_ones(std::uint32_t size) {
 // Held by the function and, for the length of a callback, by the event loop.
 class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Impl> {
  public:
-  Impl(vfio_user::Client& client, vfio_user::DeviceDescription description, SignalFds signals,
-       const Machine& machine, VfioFunctionOptions options)
-      : client_(client),
-        machine_(machine),
+  Impl(std::shared_ptr<vfio_user::Client> client, vfio_user::DeviceDescription description,
+       SignalFds signals, const Machine& machine, VfioFunctionOptions options)
+      : machine_(machine),
         options_(std::move(options)),
         description_(std::move(description)),
         log_("device '" + options_.name + "'", options_.log),
-        irqs_(client),
-        remote_config_(client),
+        link_(std::move(client), {.hold = options_.hold,
+                                  .log = options_.log,
+                                  .name = options_.name,
+                                  .on_down = [this](const auto& why) { on_down(why); }}),
+        irqs_(link_),
+        remote_config_(link_),
         signals_(std::move(signals)) {}
 
   Result<void> build();
   void watch_client();
   void shut_down();
+
+  void disconnect();
+  Reconnected reconnect(std::shared_ptr<vfio_user::Client> client,
+                        vfio_user::DeviceDescription description, SignalFds signals);
+  void give_up(const std::string& why);
+  DeviceLink& link() { return link_; }
+  const DeviceLink& link() const { return link_; }
 
   Result<void> place_bars(BarAllocator& allocator);
   std::uint32_t config_read(std::uint32_t reg, std::uint32_t size);
@@ -71,7 +84,11 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
                     const std::function<void()>& handler);
   bool arm_signal(const vfio_user::Irq& irq, vfio_user::UniqueFd& fd);
   void pages_lost();
+  void on_down(const vfio_user::Error& why);
   void device_lost(const vfio_user::Error& why);
+  void unwatch();
+  bool restore(bool resumes);
+  void write_config(std::uint32_t reg, std::uint32_t size, std::uint32_t value);
 
   std::uint16_t command() const;
   void settle();
@@ -84,13 +101,13 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
   void function_level_reset();
   void reread_config();
 
-  vfio_user::Client& client_;
   const Machine machine_;
   const VfioFunctionOptions options_;
-  vfio_user::DeviceDescription description_;  // constant once built
+  vfio_user::DeviceDescription description_;  // under mutex_ once built, as it may be replaced
   vfio_user::UniqueFd pages_lost_;            // an eventfd; outlives bars_ and its watch
   bool lost_ = false;                         // event loop
   GuestLog log_;                              // any thread
+  DeviceLink link_;                           // see there
   AccessCounters counters_;                   // any thread
   ClientIrqs irqs_;                           // any thread
   ClientConfig remote_config_;                // any thread
@@ -106,6 +123,7 @@ class VfioFunction::Impl : public std::enable_shared_from_this<VfioFunction::Imp
   std::unique_ptr<FunctionInterrupts> interrupts_;
   std::unique_ptr<FunctionBars> bars_;
   std::vector<WatchId> watches_;
+  bool reset_missed_ = false;  // the machine was reset while the server was gone
 
   // Set by build(), then read by any thread.
   std::optional<AccessMarks> access_marks_;
@@ -144,6 +162,8 @@ Result<void> VfioFunction::Impl::build() {
   config_ =
       std::make_unique<VfioConfig>(*plan, description_.config, remote_config_, counters_, log_);
   const bool nvme = config_->peek(pci::kRevisionId, 4) >> 8 == kNvmeClass;
+  // A controller that is enabled anew has no queues: doorbells of before must not be rung again.
+  if (nvme) link_.set_reset_register(vfio_user::kRegionBar0, kNvmeControllerConfiguration);
   if (options_.marks != nullptr) {
     access_marks_.emplace(*options_.marks, nvme);
     counters_.marks = &*access_marks_;
@@ -162,8 +182,8 @@ Result<void> VfioFunction::Impl::build() {
 void VfioFunction::Impl::open_bars(const ConfigPlan& plan) {
   if (plan.msix) {
     const bool readable = description_.regions[plan.msix->pba_region].readable;
-    msix_table_ = std::make_unique<MsixTableWindow>(*interrupts_, mutex_, client_);
-    pending_bits_ = std::make_unique<PendingBitsWindow>(*interrupts_, mutex_, client_, readable);
+    msix_table_ = std::make_unique<MsixTableWindow>(*interrupts_, mutex_, link_);
+    pending_bits_ = std::make_unique<PendingBitsWindow>(*interrupts_, mutex_, link_, readable);
   }
   for (const BarInfo& bar : bars_->registers().list()) {
     std::vector<Overlay> overlays;
@@ -174,16 +194,18 @@ void VfioFunction::Impl::open_bars(const ConfigPlan& plan) {
       overlays.push_back({{plan.msix->pba_offset, plan.msix->pba_size()}, pending_bits_.get()});
     }
     bars_->open(description_.regions[bar.region], std::move(overlays),
-                options_.map_region.at(bar.region), pages_lost_.get(), client_, machine_.io_events,
+                options_.map_region.at(bar.region), pages_lost_.get(), link_, machine_.io_events,
                 counters_, log_);
   }
 }
 
 void VfioFunction::Impl::watch_client() {
+  vfio_user::Client& client = *link_.client();
+  const std::uint64_t generation = link_.generation();
   {
     std::lock_guard lock(mutex_);
-    watches_.push_back(machine_.loop.watch(
-        client_.poll_fd(), EPOLLIN, [client = &client_](std::uint32_t) { client->service(); }));
+    watches_.push_back(machine_.loop.watch(client.poll_fd(), EPOLLIN,
+                                           [&client](std::uint32_t) { client.service(); }));
     watches_.push_back(
         machine_.loop.watch(pages_lost_.get(), EPOLLIN, [weak = weak_from_this()](std::uint32_t) {
           if (const auto self = weak.lock()) self->pages_lost();
@@ -194,12 +216,9 @@ void VfioFunction::Impl::watch_client() {
                  "its server asks for its removal, which outboard does not do",
                  options_.on_removal_request);
   }
-  client_.set_down_handler(
-      [weak = weak_from_this(), loop = &machine_.loop](const vfio_user::Error& why) {
-        loop->post([weak, why] {
-          if (const auto self = weak.lock()) self->device_lost(why);
-        });
-      });
+  client.set_down_handler([weak = weak_from_this(), generation](const vfio_user::Error& why) {
+    if (const auto self = weak.lock()) self->link_.lose(generation, why);
+  });
 }
 
 void VfioFunction::Impl::watch_signal(std::uint32_t index, vfio_user::UniqueFd& fd,
@@ -234,34 +253,146 @@ bool VfioFunction::Impl::arm_signal(const vfio_user::Irq& irq, vfio_user::Unique
   return false;
 }
 
-void VfioFunction::Impl::shut_down() {
-  client_.set_down_handler({});
+void VfioFunction::Impl::unwatch() {
   std::vector<WatchId> watches;
   {
     std::lock_guard lock(mutex_);
     watches = std::exchange(watches_, {});
-    interrupts_->drop();
-    bars_->close(0);
   }
   // Not under the lock: a callback that waits for it must come to its end.
   for (const WatchId watch : watches) machine_.loop.unwatch(watch);
 }
 
-// On the event loop: what the guest sees there now is nobody's, so the whole device is dead.
-void VfioFunction::Impl::pages_lost() {
-  std::uint64_t times = 0;
-  if (::read(pages_lost_.get(), &times, sizeof times) != sizeof times) return;
-  client_.close();
-  device_lost({vfio_user::Error::Kind::protocol, EFAULT,
-               client_.name() + ": the server shortened a file while its pages were mapped"});
+void VfioFunction::Impl::shut_down() {
+  link_.stop();
+  unwatch();
+  std::lock_guard lock(mutex_);
+  link_.quiet();
+  interrupts_->drop();
+  bars_->close(0);
 }
 
-// On the event loop, once. Every call of the client fails at once from here on, so nobody holds
-// mutex_ for long.
+// On the event loop: what the guest sees there now is nobody's, so the whole device is dead.
+void VfioFunction::Impl::pages_lost() {
+  vfio_user::Error why{vfio_user::Error::Kind::protocol, EFAULT, {}};
+  std::uint64_t generation = 0;
+  {
+    std::lock_guard lock(mutex_);
+    std::uint64_t times = 0;
+    if (::read(pages_lost_.get(), &times, sizeof times) != sizeof times) return;
+    if (!link_.usable()) return;
+    why.message =
+        link_.client()->name() + ": the server shortened a file while its pages were mapped";
+    generation = link_.generation();
+  }
+  link_.lose(generation, why);
+}
+
+// On any thread, perhaps inside an access.
+void VfioFunction::Impl::on_down(const vfio_user::Error& why) {
+  if (options_.hold) {
+    if (options_.on_down) options_.on_down();
+    return;
+  }
+  machine_.loop.post([weak = weak_from_this(), why] {
+    if (const auto self = weak.lock()) self->device_lost(why);
+  });
+}
+
+// On the event loop, once. Every access fails at once from here on, so nobody holds mutex_ for
+// long.
 void VfioFunction::Impl::device_lost(const vfio_user::Error& why) {
   if (std::exchange(lost_, true)) return;
   shut_down();
   if (options_.on_lost) options_.on_lost(why);
+}
+
+// --- a server that comes back ---
+
+void VfioFunction::Impl::disconnect() {
+  unwatch();
+  std::lock_guard lock(mutex_);
+  if (link_.client() == nullptr) return;
+  link_.client()->set_down_handler({});
+  link_.quiet();  // first: an access that ends now may still bring ioeventfds into force
+  interrupts_->drop();
+  bars_->trap();
+  std::uint64_t times = 0;
+  (void)!::read(pages_lost_.get(), &times, sizeof times);
+  for (vfio_user::Region& region : description_.regions) region.fds.clear();
+  signals_ = {};
+  link_.retire();
+}
+
+Reconnected VfioFunction::Impl::reconnect(std::shared_ptr<vfio_user::Client> client,
+                                          vfio_user::DeviceDescription description,
+                                          SignalFds signals) {
+  using Kind = Reconnected::Kind;
+  bool resumed = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (auto why = identity_difference(description_, description); !why.empty()) {
+      return {Kind::refused, "another device is behind its socket: " + why};
+    }
+    link_.install(std::move(client));
+    description_ = std::move(description);
+    signals_ = std::move(signals);
+    resumed = link_.resumes() && !reset_missed_;
+    if (!restore(resumed) || !link_.open(resumed)) {
+      vfio_user::Error why = link_.client()->death();
+      interrupts_->drop();
+      bars_->trap();
+      for (vfio_user::Region& region : description_.regions) region.fds.clear();
+      signals_ = {};
+      link_.retire();
+      return {Kind::lost, std::move(why.message)};
+    }
+    reset_missed_ = false;
+  }
+  watch_client();
+  return {resumed ? Kind::resumed : Kind::reset, {}};
+}
+
+// Brings the new server to where the guest has its device. The same order as in settle(), and then
+// what its predecessor may have missed. False: it died.
+bool VfioFunction::Impl::restore(bool resumes) {
+  vfio_user::Client& client = *link_.client();
+  config_->refresh_held(description_.config);
+  if (!resumes) {
+    if (const auto done = client.reset(); !done && client.alive()) {
+      log_.line(Severity::warning,
+                "its reset failed, it goes on all the same: " + done.error().message);
+    }
+    reread_config();
+  }
+  config_->rewrite();
+  interrupts_->restore();
+  if (power_control_ != 0) forward_power(config_->peek(power_control_, 2));
+  if (resumes) {
+    // Whatever its config space says: mastering is what the server waits for.
+    config_->send(pci::kCommand, command() & kForwarded);
+  } else {
+    forward_command();
+  }
+  bars_->share(description_.regions, pages_lost_.get(), log_);
+  if (!resumes) bars_->refresh_events();
+  if (resumes) {
+    interrupts_->signal_all();
+    if (const auto repeated = link_.repeat_posted(); !repeated) return false;
+  }
+  return client.alive();
+}
+
+void VfioFunction::Impl::give_up(const std::string& why) {
+  // First: the machine may have to end before the guest goes on.
+  machine_.loop.post([weak = weak_from_this(), why] {
+    const auto self = weak.lock();
+    if (!self || std::exchange(self->lost_, true)) return;
+    if (self->options_.on_lost) {
+      self->options_.on_lost({vfio_user::Error::Kind::closed, ENOTCONN, why});
+    }
+  });
+  link_.fail(why);
 }
 
 Result<void> VfioFunction::Impl::place_bars(BarAllocator& allocator) {
@@ -272,18 +403,31 @@ Result<void> VfioFunction::Impl::place_bars(BarAllocator& allocator) {
 // --- configuration space ---
 
 std::uint32_t VfioFunction::Impl::config_read(std::uint32_t reg, std::uint32_t size) {
-  if (!client_.alive()) return all_ones(size);
-  stamp(DeviceMark::config_access);
-  std::lock_guard lock(mutex_);
-  if (BarRegisters::owns(reg)) return bars_->read(reg, size);
-  interrupts_->refresh_pending(reg, size);
-  return config_->read(reg, size);
+  DeviceLink::Patience patience(link_);
+  do {
+    std::lock_guard lock(mutex_);
+    if (!link_.usable()) continue;
+    stamp(DeviceMark::config_access);
+    if (BarRegisters::owns(reg)) return bars_->read(reg, size);
+    interrupts_->refresh_pending(reg, size);
+    const std::uint32_t value = config_->read(reg, size);
+    if (link_.usable()) return value;  // else some of it may have been asked in vain
+  } while (link_.wait(patience));
+  return all_ones(size);
 }
 
 void VfioFunction::Impl::config_write(std::uint32_t reg, std::uint32_t size, std::uint32_t value) {
-  std::lock_guard lock(mutex_);
-  if (!client_.alive()) return;  // under the lock: after device_lost() nothing is opened again
-  stamp(DeviceMark::config_access);
+  DeviceLink::Patience patience(link_);
+  do {
+    std::lock_guard lock(mutex_);
+    if (!link_.usable()) continue;  // under the lock: after a loss nothing is opened again
+    stamp(DeviceMark::config_access);
+    write_config(reg, size, value);
+    if (link_.usable()) return;  // else the server may have missed it: once more, to the next one
+  } while (link_.wait(patience));
+}
+
+void VfioFunction::Impl::write_config(std::uint32_t reg, std::uint32_t size, std::uint32_t value) {
   if (BarRegisters::owns(reg)) {
     bars_->write(reg, size, value);
     return bars_->move(command());
@@ -338,6 +482,8 @@ void VfioFunction::Impl::function_level_reset() {
                 config_->peek(express_control_, 2) & ~pci::express::kFunctionReset);
   interrupts_->silence();
   config_->poke(pci::kCommand, 2, 0);
+  config_->forget_writes();
+  link_.forget_posted();
   bars_->close(0);
   config_->send(express_control_, static_cast<std::uint16_t>(config_->held(express_control_) |
                                                              pci::express::kFunctionReset));
@@ -348,24 +494,30 @@ void VfioFunction::Impl::function_level_reset() {
 
 void VfioFunction::Impl::reset() {
   std::lock_guard lock(mutex_);
-  if (!client_.alive()) return;
+  const bool served = link_.usable();
+  if (!served && !options_.hold) return;
+  reset_missed_ = !served;  // who comes back is reset then
   interrupts_->silence();
   bars_->close(0);
   bars_->reset();
   config_->reset_shadow();
+  link_.forget_posted();
   config_->forward(pci::kCommand, 0);
   if (power_control_ != 0) forward_power(0);
-  if (const auto done = client_.reset(); !done) {
+  if (!served) return;
+  if (const auto done = link_.client()->reset(); !done && link_.usable()) {
     log_.line(Severity::warning,
               "its reset failed, the guest starts all the same: " + done.error().message);
   }
   bars_->refresh_events();
   reread_config();
+  if (!link_.usable()) reset_missed_ = true;
 }
 
 void VfioFunction::Impl::reread_config() {
   std::vector<std::byte> raw(description_.config.size());
-  const auto got = client_.region_read(vfio_user::kRegionConfig, 0, raw);
+  if (link_.client() == nullptr) return;
+  const auto got = link_.client()->region_read(vfio_user::kRegionConfig, 0, raw);
   if (got && *got == raw.size()) config_->refresh_held(raw);
 }
 
@@ -388,13 +540,11 @@ VfioFunctionCounters VfioFunction::Impl::counters() const {
           .lines_suppressed = log_.suppressed()};
 }
 
-Result<std::unique_ptr<VfioFunction>> VfioFunction::create(vfio_user::Client& client,
-                                                           vfio_user::DeviceDescription description,
-                                                           const Machine& machine,
-                                                           VfioFunctionOptions options,
-                                                           SignalFds signals) {
-  auto impl = std::make_shared<Impl>(client, std::move(description), std::move(signals), machine,
-                                     std::move(options));
+Result<std::unique_ptr<VfioFunction>> VfioFunction::create(
+    std::shared_ptr<vfio_user::Client> client, vfio_user::DeviceDescription description,
+    const Machine& machine, VfioFunctionOptions options, SignalFds signals) {
+  auto impl = std::make_shared<Impl>(std::move(client), std::move(description), std::move(signals),
+                                     machine, std::move(options));
   if (auto built = impl->build(); !built) return tl::unexpected(built.error());
   impl->watch_client();
   return std::unique_ptr<VfioFunction>(new VfioFunction(std::move(impl)));
@@ -420,6 +570,47 @@ void VfioFunction::config_write(std::uint32_t reg, std::uint32_t size, std::uint
 
 void VfioFunction::reset() {
   impl_->reset();
+}
+
+void VfioFunction::disconnect() {
+  impl_->disconnect();
+}
+
+Reconnected VfioFunction::reconnect(std::shared_ptr<vfio_user::Client> client,
+                                    vfio_user::DeviceDescription description, SignalFds signals) {
+  return impl_->reconnect(std::move(client), std::move(description), std::move(signals));
+}
+
+void VfioFunction::trying() {
+  impl_->link().set_trying();
+}
+
+void VfioFunction::not_yet(const std::string& why) {
+  impl_->link().set_waiting(why);
+}
+
+void VfioFunction::give_up(const std::string& why) {
+  impl_->give_up(why);
+}
+
+void VfioFunction::let_wait(bool may) {
+  impl_->link().let_wait(may);
+}
+
+void VfioFunction::close() {
+  impl_->link().stop();
+}
+
+LinkCounters VfioFunction::link() const {
+  return impl_->link().counters();
+}
+
+vfio_user::ClientCounters VfioFunction::messages() const {
+  return impl_->link().messages();
+}
+
+std::chrono::steady_clock::time_point VfioFunction::lost_at() const {
+  return impl_->link().lost_at();
 }
 
 const std::string& VfioFunction::name() const {

@@ -184,6 +184,9 @@ Result<void> Client::region_write(std::uint32_t region, std::uint64_t offset,
                                   std::span<const std::byte> from, Write how) {
   return impl_->region_write(region, offset, from, how);
 }
+bool Client::posts() const {
+  return impl_->posting_.load(std::memory_order_relaxed);
+}
 Result<std::vector<IoFd>> Client::region_io_fds(std::uint32_t region) {
   return impl_->region_io_fds(region);
 }

@@ -118,6 +118,9 @@ class Client final {
   [[nodiscard]] Result<void> region_write(std::uint32_t region, std::uint64_t offset,
                                           std::span<const std::byte> from, Write how = Write::wait);
 
+  // Whether a write with may_post may be posted to this device; constant after attach().
+  [[nodiscard]] bool posts() const;
+
   // Gives vectors start..start+n-1 of interrupt `index` an eventfd each; -1 takes a vector's
   // eventfd away. Split into messages of max_msg_fds. If a message fails, vectors that this call
   // had armed are disarmed again.

@@ -30,6 +30,27 @@ struct ClientCounters {
   std::uint64_t timeouts = 0;
   std::uint64_t late_replies = 0;  // drained: for a request that had given up or wanted none
   std::uint64_t errors = 0;        // error replies of the server
+
+  // Of several connections to the same device.
+  ClientCounters& operator+=(const ClientCounters& other) {
+    const auto add = [](auto& sum, const auto& more) {
+      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += more[i];
+    };
+    add(sent, other.sent);
+    add(received, other.received);
+    add(bytes_out, other.bytes_out);
+    add(bytes_in, other.bytes_in);
+    bytes_sent += other.bytes_sent;
+    bytes_received += other.bytes_received;
+    round_trips += other.round_trips;
+    dependent_round_trips += other.dependent_round_trips;
+    posted += other.posted;
+    posted_alone += other.posted_alone;
+    timeouts += other.timeouts;
+    late_replies += other.late_replies;
+    errors += other.errors;
+    return *this;
+  }
 };
 
 // The same while it is counted, from any thread.

@@ -87,6 +87,26 @@ std::uint64_t sum(const auto& figures) {
   return std::accumulate(figures.begin(), figures.end(), std::uint64_t{0});
 }
 
+Json spread_json(const devices::Spread& spread) {
+  return {{"count", spread.count},
+          {"p50_us", spread.p50.count()},
+          {"p99_us", spread.p99.count()},
+          {"worst_us", spread.worst.count()}};
+}
+
+Json link_json(const devices::LinkCounters& link) {
+  return {{"state", devices::name_of(link.state)},
+          {"losses", link.losses},
+          {"attempts", link.attempts},
+          {"resumes", link.resumes},
+          {"resets", link.resets},
+          {"slow_spells", link.slow_spells},
+          {"unserved_accesses", link.unserved},
+          {"repeated_accesses", link.repeated},
+          {"recovery", spread_json(link.recovery)},
+          {"stall", spread_json(link.stall)}};
+}
+
 Json device_json(const DeviceCounters& device) {
   const vfio_user::ClientCounters& messages = device.messages;
   const devices::VfioFunctionCounters& accesses = device.accesses;
@@ -107,6 +127,7 @@ Json device_json(const DeviceCounters& device) {
           {"intx_unmasks", accesses.intx_unmasks},
           {"device_errors", accesses.device_errors},
           {"removal_requests", accesses.removal_requests},
+          {"link", link_json(device.link)},
           {"completion_shared_vector", device.completion_shared_vector}};
 }
 

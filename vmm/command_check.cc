@@ -83,6 +83,22 @@ void print_memory(const MachineConfig& config, const arch::MemoryLayout& layout)
   std::fputs(out.c_str(), stdout);
 }
 
+std::string disconnect_text(const DeviceConfig& device) {
+  switch (device.on_disconnect) {
+    case OnDisconnect::stop:
+      return "stop";
+    case OnDisconnect::detach:
+      return "detach";
+    case OnDisconnect::reconnect:
+      break;
+  }
+  const ReconnectConfig& policy = device.reconnect;
+  return fmt::format("reconnect (hold {}, deadline {}, every {} to {}, then {})",
+                     format_duration(policy.hold), format_duration(policy.deadline),
+                     format_duration(policy.first_delay), format_duration(policy.last_delay),
+                     policy.give_up == OnGiveUp::stop ? "stop" : "detach");
+}
+
 void print_devices(const MachineConfig& config) {
   for (std::size_t i = 0; i < config.devices.size(); ++i) {
     const DeviceConfig& device = config.devices[i];
@@ -105,7 +121,7 @@ void print_devices(const MachineConfig& config) {
     out += fmt::format("  polls for replies: {}; posted writes {}; when the server is lost: {}\n",
                        device.poll_replies ? "yes" : "no",
                        device.posted_writes ? "where the order permits" : "off",
-                       device.on_disconnect == OnDisconnect::stop ? "stop" : "detach");
+                       disconnect_text(device));
     out += fmt::format("  on an error of the server: {}; on its request for removal: {}\n",
                        device.on_error == OnSignal::stop ? "stop" : "log",
                        device.on_request == OnSignal::stop ? "stop" : "log");

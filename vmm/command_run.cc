@@ -11,6 +11,7 @@
 #include "vmm/machine.h"
 #include "vmm/memory_use.h"
 #include "vmm/run_files.h"
+#include "vmm/server_launcher.h"
 #include "vmm/server_process.h"
 
 namespace outboard::vmm {
@@ -48,19 +49,35 @@ RunEnd run_guest(const MachineConfig& config, Marks& marks, RunFiles& files) {
 
   // Started before any thread exists; they come up while KVM, memory and kernel are made ready.
   std::map<std::string, std::unique_ptr<ServerProcess>> servers;
+  std::map<std::string, std::unique_ptr<ServerLauncher>> launchers;  // of those that may come back
   for (const DeviceConfig& device : config.devices) {
     if (device.server.empty()) continue;
+    if (device.on_disconnect == OnDisconnect::reconnect) {
+      auto launcher = ServerLauncher::start(device.name, device.server, device.server_affinity);
+      if (!launcher) return failed(ExitStatus::device_attach, launcher.error().message);
+      launchers.emplace(device.name, std::move(*launcher));
+      continue;
+    }
     auto server = ServerProcess::start(device.name, device.server, device.server_affinity);
     if (!server) return failed(ExitStatus::device_attach, server.error().message);
     servers.emplace(device.name, std::move(*server));
   }
   const auto await_socket =
-      [&servers](const DeviceConfig& device) -> vfio_user::Result<std::string> {
+      [&servers, &launchers](const DeviceConfig& device) -> vfio_user::Result<std::string> {
+    if (const auto launcher = launchers.find(device.name); launcher != launchers.end())
+      return launcher->second->wait_until_listening(device.timeouts.connect);
     const auto found = servers.find(device.name);
     if (found == servers.end()) return device.socket;
     if (auto listening = found->second->wait_until_listening(device.timeouts.connect); !listening)
       return tl::unexpected(listening.error());
     return found->second->socket_path();
+  };
+
+  const auto revive_socket = [&launchers](const DeviceConfig& device, bool insist,
+                                          int cancel_fd) -> vfio_user::Result<std::string> {
+    const auto launcher = launchers.find(device.name);
+    if (launcher == launchers.end()) return device.socket;
+    return launcher->second->revive(insist, device.timeouts.connect, cancel_fd);
   };
 
   auto loop = EventLoop::create();
@@ -70,6 +87,7 @@ RunEnd run_guest(const MachineConfig& config, Marks& marks, RunFiles& files) {
                                                       .console = **console,
                                                       .marks = marks,
                                                       .await_socket = await_socket,
+                                                      .revive_socket = revive_socket,
                                                       .trace = files.trace(),
                                                       .started = [&] { files.guest_started(); }});
   if (!machine) return failed(machine.error().status, machine.error().message);

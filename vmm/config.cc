@@ -347,6 +347,28 @@ void read_timeouts(Table& table, vfio_user::Timeouts& out) {
   table.duration("reset", out.reset);
 }
 
+// Linux gives an NVMe controller up for good when its registers read all ones for 10 s.
+constexpr std::chrono::milliseconds kLongestHold{9900};
+
+void read_reconnect(Table& table, ReconnectConfig& out) {
+  table.duration("hold", out.hold);
+  table.duration("deadline", out.deadline);
+  table.duration("first_delay", out.first_delay);
+  table.duration("last_delay", out.last_delay);
+  table.choice<OnGiveUp>("give_up", out.give_up,
+                         {{"detach", OnGiveUp::detach}, {"stop", OnGiveUp::stop}});
+  const auto too_long = [&](const std::string& key, std::chrono::milliseconds given,
+                            std::chrono::milliseconds most, const std::string& why) {
+    if (given > most) {
+      table.fail(key, fmt::format("'{}' is {}; it must be at most {}: {}", table.path_of(key),
+                                  format_duration(given), format_duration(most), why));
+    }
+  };
+  too_long("hold", out.hold, kLongestHold, "guests take a device that is silent longer for dead");
+  too_long("hold", out.hold, out.deadline, "that is the 'deadline'");
+  too_long("first_delay", out.first_delay, out.last_delay, "that is the 'last_delay'");
+}
+
 constexpr std::array<std::string_view, 9> kRegionNames = {"bar0", "bar1", "bar2",   "bar3", "bar4",
                                                           "bar5", "rom",  "config", "vga"};
 
@@ -359,7 +381,14 @@ void read_device(Table& table, DeviceConfig& out) {
   table.boolean("poll_replies", out.poll_replies);
   table.boolean("posted_writes", out.posted_writes);
   table.choice<OnDisconnect>("on_disconnect", out.on_disconnect,
-                             {{"stop", OnDisconnect::stop}, {"detach", OnDisconnect::detach}});
+                             {{"stop", OnDisconnect::stop},
+                              {"detach", OnDisconnect::detach},
+                              {"reconnect", OnDisconnect::reconnect}});
+  table.table("reconnect", [&](Table& inner) { read_reconnect(inner, out.reconnect); });
+  if (table.has("reconnect") && out.on_disconnect != OnDisconnect::reconnect)
+    table.fail("reconnect", fmt::format("'{}' is of no effect without on_disconnect = "
+                                        "\"reconnect\"",
+                                        table.path_of("reconnect")));
   table.choice<OnSignal>("on_error", out.on_error,
                          {{"log", OnSignal::log}, {"stop", OnSignal::stop}});
   table.choice<OnSignal>("on_request", out.on_request,
@@ -577,7 +606,10 @@ socket = "/run/disk0.sock"       # the vfio-user socket of a server that runs al
 # timeouts = { connect = "5s", version = "5s", setup = "5s", access = "5s", dma = "5s", reset = "5s" }
 poll_replies = true              # a vCPU looks for the reply for 200 us before it sleeps, where that helps
 posted_writes = true             # allow writes without a reply where the order permits them
-on_disconnect = "stop"           # "stop" the machine (status 8) or "detach" (reads give all ones)
+on_disconnect = "stop"           # "stop" the machine (status 8), "detach" (reads give all ones), "reconnect"
+# reconnect = { hold = "8s", deadline = "60s", first_delay = "10ms", last_delay = "1s", give_up = "detach" }
+#                                # accesses wait for `hold` (9.9s at most), then give all ones; after `deadline`
+#                                # the device is given up: "detach" or "stop"
 on_error = "log"                 # when the server signals an error (ERR): "log", or "stop" (status 8)
 on_request = "log"               # when the server asks for the device's removal (REQ): the same
 # max_vectors = 16               # MSI-X vectors shown to the guest at most

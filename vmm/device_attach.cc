@@ -1,34 +1,12 @@
 #include "vmm/device_attach.h"
 
-#include <array>
 #include <cerrno>
-#include <chrono>
 #include <exception>
 #include <utility>
 
-#include <fcntl.h>
 #include <fmt/core.h>
-#include <sys/eventfd.h>
-#include <sys/socket.h>
-
-#include "vfio_user/socket_transport.h"
 
 namespace outboard::vmm {
-namespace {
-
-using devices::DeviceMark;
-
-// As long as KVM polls for a halted vCPU by default (halt_poll_ns on x86). The reply of a server
-// that runs on a processor of its own comes in 5 to 100 us, as quick as the host wakes it.
-constexpr std::chrono::microseconds kReplyPoll{200};
-
-// steady_clock is CLOCK_MONOTONIC.
-std::uint64_t nanoseconds(std::chrono::steady_clock::time_point time) {
-  const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch());
-  return static_cast<std::uint64_t>(since.count());
-}
-
-}  // namespace
 
 DeviceAttach::DeviceAttach(const std::vector<DeviceConfig>& devices,
                            const std::vector<devices::DeviceMarks*>& marks,
@@ -46,13 +24,7 @@ DeviceAttach::DeviceAttach(const std::vector<DeviceConfig>& devices,
 }
 
 DeviceAttach::~DeviceAttach() {
-  {
-    const std::lock_guard lock(mutex_);
-    cancelled_ = true;
-    for (const auto& attempt : attempts_) {
-      if (attempt->socket) ::shutdown(attempt->socket.get(), SHUT_RDWR);
-    }
-  }
+  for (const auto& attempt : attempts_) attempt->cancel.cancel();
   join();
 }
 
@@ -72,7 +44,6 @@ void DeviceAttach::attach(const DeviceConfig& config, Attempt& attempt) {
   {
     const std::lock_guard lock(mutex_);
     attempt.done = true;
-    attempt.socket.reset();
     if (!result) attempt.error = result.error();
   }
   loop_.post([] {});  // the main thread looks at decided()
@@ -85,53 +56,13 @@ vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Att
     if (!socket) return tl::unexpected(socket.error());
     path = *socket;
   }
-  auto socket =
-      vfio_user::connect_unix(path, std::chrono::steady_clock::now() + config.timeouts.connect);
-  if (!socket) return tl::unexpected(socket.error());
-  attempt.marks->stamp(DeviceMark::connected);
-  {
-    const std::lock_guard lock(mutex_);
-    if (cancelled_) {
-      return vfio_user::fail(vfio_user::Error::Kind::closed, ECANCELED, "attach was cancelled");
-    }
-    attempt.socket.reset(::fcntl(socket->get(), F_DUPFD_CLOEXEC, 0));
-  }
-  auto transport = vfio_user::SocketTransport::adopt(std::move(*socket));
-  if (!transport) return tl::unexpected(transport.error());
-  vfio_user::ClientOptions options;
-  options.name = path;  // what its messages begin with
-  options.timeouts = config.timeouts;
-  options.observer = attempt.observer;
-  if (config.poll_replies) options.reply_poll = kReplyPoll;
-  options.posted_writes =
-      config.posted_writes ? vfio_user::Posting::automatic : vfio_user::Posting::off;
-  auto client = vfio_user::Client::adopt(std::move(*transport), std::move(options));
-  if (!client) return tl::unexpected(client.error());
-  attempt.marks->stamp(DeviceMark::negotiated);
-  std::vector<vfio_user::DmaWindow> windows;
-  for (const RamWindow& window : memory_.windows()) {
-    vfio_user::DmaWindow dma;
-    dma.address = window.address;
-    dma.size = window.size;
-    dma.fd = memory_.fd();
-    dma.file_offset = window.file_offset;
-    dma.host = memory_.bytes(window);
-    windows.push_back(dma);
-  }
-  // Armed with the other requests: later they would be round trips of their own.
-  devices::SignalFds signals{vfio_user::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-                             vfio_user::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))};
-  if (!signals.error || !signals.removal) {
-    return vfio_user::fail(vfio_user::Error::Kind::system, errno, "cannot make an eventfd");
-  }
-  const std::array armed{vfio_user::SignalFd{vfio_user::kIrqErr, signals.error.get()},
-                         vfio_user::SignalFd{vfio_user::kIrqReq, signals.removal.get()}};
-  auto description = (*client)->attach(windows, armed);
-  if (!description) return tl::unexpected(description.error());
-  attempt.marks->stamp(DeviceMark::described);
-  attempt.marks->stamp_at(DeviceMark::mapped, nanoseconds(description->mapped_at));
+  auto device = connect_device(
+      {.config = config, .memory = memory_, .observer = attempt.observer, .marks = attempt.marks},
+      path, attempt.cancel);
+  attempt.cancel.forget_socket();
+  if (!device) return tl::unexpected(device.error());
   const std::lock_guard lock(mutex_);
-  attempt.device = {std::move(*client), std::move(*description), std::move(signals)};
+  attempt.device = std::move(*device);
   return {};
 }
 

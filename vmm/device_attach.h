@@ -13,8 +13,7 @@
 #include <vector>
 
 #include "devices/device_marks.h"
-#include "devices/signal_fds.h"
-#include "vfio_user/client.h"
+#include "vmm/device_connect.h"
 #include "vmm/error.h"
 #include "vmm/event_loop.h"
 #include "vmm/guest_memory.h"
@@ -22,13 +21,6 @@
 #include "vmm/trace.h"
 
 namespace outboard::vmm {
-
-// A device whose server has answered everything.
-struct AttachedDevice {
-  std::unique_ptr<vfio_user::Client> client;
-  vfio_user::DeviceDescription description;
-  devices::SignalFds signals;  // where the description says so, armed
-};
 
 class DeviceAttach {
  public:
@@ -56,10 +48,10 @@ class DeviceAttach {
     std::thread thread;
     devices::DeviceMarks* marks = nullptr;           // constant
     vfio_user::MessageObserver* observer = nullptr;  // constant
+    ConnectCancel cancel;                            // any thread
     bool done = false;                               // under mutex_
-    vfio_user::UniqueFd socket;             // under mutex_: to wake the thread when cancelled
-    std::optional<vfio_user::Error> error;  // under mutex_
-    AttachedDevice device;                  // under mutex_
+    std::optional<vfio_user::Error> error;           // under mutex_
+    AttachedDevice device;                           // under mutex_
   };
 
   void attach(const DeviceConfig& config, Attempt& attempt);
@@ -71,7 +63,6 @@ class DeviceAttach {
   const AwaitSocket await_socket_;
   EventLoop& loop_;
   mutable std::mutex mutex_;
-  bool cancelled_ = false;                          // under mutex_
   std::vector<std::unique_ptr<Attempt>> attempts_;  // fixed by the constructor
 };
 

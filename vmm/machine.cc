@@ -37,6 +37,7 @@ class MachineImpl final : public Machine {
         console_(parts.console),
         marks_(parts.marks),
         await_socket_(parts.await_socket),
+        revive_socket_(parts.revive_socket),
         trace_(parts.trace),
         started_(parts.started),
         events_(parts.loop) {}
@@ -64,6 +65,7 @@ class MachineImpl final : public Machine {
   void on_lost(const DeviceConfig& device, const vfio_user::Error& error);
   void press_on_main();
   std::optional<ExitReason> handle_events();
+  void pause_vcpus();
   ExitReason vcpu_failed(const VcpuEvent& event);
   std::optional<ExitReason> restart();
   void shut_down();
@@ -74,6 +76,7 @@ class MachineImpl final : public Machine {
   ConsoleBackend& console_;
   Marks& marks_;
   const std::function<vfio_user::Result<std::string>(const DeviceConfig&)> await_socket_;
+  const Reconnector::FindSocket revive_socket_;
   Trace* const trace_;  // may be none
   const std::function<void()> started_;
   MachineEvents events_;
@@ -206,6 +209,7 @@ Result<void> MachineImpl::plug(std::vector<AttachedDevice> attached) {
     const auto slot = static_cast<std::uint32_t>(i + 1);
     auto device = PciDevice::plug(
         config_.devices[i], slot, std::move(attached[i]), services, allocator, *device_marks_[i],
+        board_->memory(), revive_socket_,
         [this](const DeviceConfig& config, const vfio_user::Error& error) {
           on_lost(config, error);
         },
@@ -289,6 +293,10 @@ void MachineImpl::on_power(PowerEvent event) {
 }
 
 void MachineImpl::on_lost(const DeviceConfig& device, const vfio_user::Error& error) {
+  if (device.on_disconnect == OnDisconnect::reconnect &&
+      device.reconnect.give_up == OnGiveUp::detach) {
+    return;  // it has said so itself
+  }
   if (device.on_disconnect == OnDisconnect::detach) {
     log::warning("device '{}' is lost: {}; the guest reads all ones from it", device.name,
                  error.message);
@@ -332,8 +340,15 @@ std::optional<ExitReason> MachineImpl::handle_events() {
   return std::nullopt;
 }
 
-ExitReason MachineImpl::vcpu_failed(const VcpuEvent& event) {
+// A vCPU may be waiting for a server to come back, which must keep nobody.
+void MachineImpl::pause_vcpus() {
+  vcpus_->request_pause();
+  for (PciDevice& device : devices_) device.let_wait(false);
   vcpus_->pause();
+}
+
+ExitReason MachineImpl::vcpu_failed(const VcpuEvent& event) {
+  pause_vcpus();
   const bool triple = event.kind == VcpuEvent::Kind::shutdown;
   const std::string what =
       triple ? fmt::format("triple fault of vCPU {}: the guest's CPU shut down", event.vcpu)
@@ -344,7 +359,7 @@ ExitReason MachineImpl::vcpu_failed(const VcpuEvent& event) {
 
 // The guest's reboot: same process, same sockets, every device reset once.
 std::optional<ExitReason> MachineImpl::restart() {
-  vcpus_->pause();
+  pause_vcpus();
   events_.forget_event();
   ++restarts_;
   log::write_limited(reboot_log_, log::Level::info, "the guest reboots");
@@ -354,6 +369,7 @@ std::optional<ExitReason> MachineImpl::restart() {
   if (done) done = image_->load_kernel(board_->memory());
   if (done) done = enter_guest();
   if (!done) return ExitReason{done.error().status, 0, done.error().message};
+  for (PciDevice& device : devices_) device.let_wait(true);
   vcpus_->resume();
   return std::nullopt;
 }

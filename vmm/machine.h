@@ -52,6 +52,10 @@ struct MachineParts {
   // Returns the path of the device's listening socket; may block until its server is up. Called
   // once a device, each call on that device's own attach thread. Empty: `DeviceConfig::socket`.
   std::function<vfio_user::Result<std::string>(const DeviceConfig&)> await_socket = {};
+  // The same for a server that has died, from then on and on the device's own thread; see
+  // Reconnector::FindSocket.
+  std::function<vfio_user::Result<std::string>(const DeviceConfig&, bool insist, int cancel_fd)>
+      revive_socket = {};
   Trace* trace = nullptr;  // gets every exit and every message; may be none
   // Called by Machine::run as soon as the vCPUs have been let loose; may be empty.
   std::function<void()> started = {};

@@ -31,7 +31,8 @@ enum class Prefault {
 };
 
 enum class OnReboot { restart, exit };
-enum class OnDisconnect { stop, detach };
+enum class OnDisconnect { stop, detach, reconnect };
+enum class OnGiveUp { detach, stop };
 enum class OnSignal { log, stop };  // of ERR and REQ, the server's own events
 
 enum class ConsoleType { stdio, file, pty, socket, none };
@@ -40,6 +41,15 @@ struct ConsoleConfig {
   ConsoleType type = ConsoleType::stdio;
   std::string path;                 // file: what is written; socket: where to listen; pty: link
   std::uint64_t limit = 16 * kMiB;  // file: bytes kept, later output is dropped and counted
+};
+
+// With OnDisconnect::reconnect.
+struct ReconnectConfig {
+  std::chrono::milliseconds hold{8000};       // accesses wait so long for the server; below 10 s
+  std::chrono::milliseconds deadline{60000};  // then nothing is waited for any more
+  std::chrono::milliseconds first_delay{10};  // between attempts, doubled from one to the next
+  std::chrono::milliseconds last_delay{1000};
+  OnGiveUp give_up = OnGiveUp::detach;  // at the deadline, or when another device is there
 };
 
 struct DeviceConfig {
@@ -51,6 +61,7 @@ struct DeviceConfig {
   bool poll_replies = true;          // before sleeping, look for a reply for a moment
   bool posted_writes = true;         // allow No_reply writes where the order permits them
   OnDisconnect on_disconnect = OnDisconnect::stop;
+  ReconnectConfig reconnect;
   OnSignal on_error = OnSignal::log;         // the server signals ERR
   OnSignal on_request = OnSignal::log;       // the server signals REQ
   std::optional<std::uint32_t> max_vectors;  // MSI-X vectors shown to the guest at most

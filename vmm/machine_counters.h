@@ -17,6 +17,7 @@ struct DeviceCounters {
   std::string name;
   vfio_user::ClientCounters messages;
   devices::VfioFunctionCounters accesses;
+  devices::LinkCounters link;
   // From the first message of the connection until the function was ready for the guest: how often
   // the next step had to wait for an answer. Requests sent together count once.
   std::uint64_t attach_round_trips = 0;

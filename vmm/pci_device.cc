@@ -79,24 +79,40 @@ tl::unexpected<MachineError> refused(const DeviceConfig& config, const devices::
 Result<PciDevice> PciDevice::plug(
     const DeviceConfig& config, std::uint32_t slot, AttachedDevice attached,
     const devices::Machine& services, devices::BarAllocator& allocator, devices::DeviceMarks& marks,
+    const GuestMemory& memory, const Reconnector::FindSocket& find_socket,
     std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost,
     const std::function<void(StopReason)>& stop) {
-  PciDevice device(config, slot, std::move(attached.client));
+  PciDevice device(config, slot);
   auto options = options_of(config, slot, stop);
   options.marks = &marks;
   options.on_lost = [&config, tell = std::move(lost)](const vfio_user::Error& error) {
     tell(config, error);
   };
+  std::shared_ptr<LossSignal> loss;
+  if (config.on_disconnect == OnDisconnect::reconnect) {
+    loss = std::make_shared<LossSignal>();
+    options.hold = config.reconnect.hold;
+    options.on_down = [loss] { loss->raise(); };
+  }
   auto function =
-      devices::VfioFunction::create(*device.client_, std::move(attached.description), services,
-                                    std::move(options), std::move(attached.signals));
+      devices::VfioFunction::create(std::move(attached.client), std::move(attached.description),
+                                    services, std::move(options), std::move(attached.signals));
   if (!function) return refused(config, function.error());
   device.function_ = std::move(*function);
   if (auto placed = device.function_->place_bars(allocator); !placed) {
     return refused(config, placed.error());
   }
   device.marks_ = &marks;
-  device.attach_round_trips_ = device.client_->counters().dependent_round_trips;
+  device.attach_round_trips_ = device.function_->messages().dependent_round_trips;
+  if (loss) {
+    device.reconnector_ =
+        std::make_unique<Reconnector>(Reconnector::Parts{.config = config,
+                                                         .function = *device.function_,
+                                                         .memory = memory,
+                                                         .observer = attached.observer,
+                                                         .find_socket = find_socket},
+                                      std::move(loss));
+  }
   return device;
 }
 
@@ -116,7 +132,8 @@ std::vector<PlacedBar> PciDevice::bars() const {
 DeviceCounters PciDevice::counters() const {
   DeviceCounters counters;
   counters.name = config_->name;
-  counters.messages = client_->counters();
+  counters.messages = function_->messages();
+  counters.link = function_->link();
   counters.accesses = function_->counters();
   counters.attach_round_trips = attach_round_trips_;
   counters.completion_shared_vector = devices::shares_one_vector(*marks_);

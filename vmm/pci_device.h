@@ -1,7 +1,8 @@
 #pragma once
 
-// One device of the configuration, plugged into the PCI bus: the connection to its server and the
-// function that stands for it. Owned by the machine; destroyed after the vCPUs have stopped.
+// One device of the configuration, plugged into the PCI bus: the function that stands for it, with
+// the connection to its server, and who brings the server back, where that is wanted. Owned by the
+// machine; destroyed after the vCPUs have stopped.
 
 #include <functional>
 #include <memory>
@@ -15,19 +16,22 @@
 #include "vmm/machine.h"
 #include "vmm/machine_config.h"
 #include "vmm/machine_counters.h"
+#include "vmm/reconnector.h"
 
 namespace outboard::vmm {
 
 class PciDevice {
  public:
   // Makes the function of an attached device and places its BARs. `config` and `marks` outlive it.
-  // `lost` is called once on the event loop when the server is gone; `stop`, also there, when the
-  // server has signalled what the configuration stops the machine for. Errors:
-  // ExitStatus::device_attach.
+  // `lost` is called once on the event loop when the server is gone for good; `stop`, also there,
+  // when the server has signalled what the configuration stops the machine for. With
+  // OnDisconnect::reconnect a thread is started that uses `memory` and `find_socket` (see
+  // Reconnector). Errors: ExitStatus::device_attach.
   [[nodiscard]] static Result<PciDevice> plug(
       const DeviceConfig& config, std::uint32_t slot, AttachedDevice attached,
       const devices::Machine& services, devices::BarAllocator& allocator,
-      devices::DeviceMarks& marks,
+      devices::DeviceMarks& marks, const GuestMemory& memory,
+      const Reconnector::FindSocket& find_socket,
       std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost,
       const std::function<void(StopReason)>& stop);
 
@@ -35,7 +39,13 @@ class PciDevice {
   [[nodiscard]] devices::VfioFunction& function() { return *function_; }
 
   // Ends the connection: a vCPU that waits for the server goes on at once. Any thread.
-  void close() { client_->close(); }
+  void close() {
+    if (reconnector_) reconnector_->cancel();
+    function_->close();
+  }
+  // Whether a vCPU may wait for a server to come back: not while the vCPUs are to pause. Any
+  // thread.
+  void let_wait(bool may) { function_->let_wait(may); }
 
   // The BARs where they are now. Main thread.
   [[nodiscard]] std::vector<PlacedBar> bars() const;
@@ -44,16 +54,14 @@ class PciDevice {
   [[nodiscard]] DeviceCounters counters() const;
 
  private:
-  PciDevice(const DeviceConfig& config, std::uint32_t slot,
-            std::unique_ptr<vfio_user::Client> client)
-      : config_(&config), slot_(slot), client_(std::move(client)) {}
+  PciDevice(const DeviceConfig& config, std::uint32_t slot) : config_(&config), slot_(slot) {}
 
   const DeviceConfig* config_;
   std::uint32_t slot_;
-  std::unique_ptr<vfio_user::Client> client_;
   const devices::DeviceMarks* marks_ = nullptr;
   std::uint64_t attach_round_trips_ = 0;
-  std::unique_ptr<devices::VfioFunction> function_;  // uses the client: destroyed before it
+  std::unique_ptr<devices::VfioFunction> function_;
+  std::unique_ptr<Reconnector> reconnector_;  // may be none; uses the function
 };
 
 }  // namespace outboard::vmm

@@ -112,7 +112,9 @@ vfio_user::Result<std::unique_ptr<ServerProcess>> ServerProcess::start(
   process->directory_ = *directory;
   process->socket_path_ = *directory + "/device.sock";
 
-  std::vector<std::string> words;
+  process->name_ = name;
+  process->affinity_ = affinity;
+  std::vector<std::string>& words = process->words_;
   bool placed = false;
   for (std::string word : argv) {
     for (std::size_t at; (at = word.find("{socket}")) != std::string::npos; placed = true)
@@ -124,39 +126,69 @@ vfio_user::Result<std::unique_ptr<ServerProcess>> ServerProcess::start(
     words.emplace_back("--socket");
     words.push_back(process->socket_path_);
   }
+  if (auto spawned = process->spawn(); !spawned) return tl::unexpected(spawned.error());
+  return process;
+}
+
+vfio_user::Result<void> ServerProcess::spawn() {
   std::vector<char*> pointers;
-  for (std::string& word : words) pointers.push_back(word.data());
+  for (std::string& word : words_) pointers.push_back(word.data());
   pointers.push_back(nullptr);
 
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
-  for (const int cpu : affinity)
+  for (const int cpu : affinity_)
     if (cpu < CPU_SETSIZE) CPU_SET(cpu, &cpus);
 
   std::array<int, 2> pipe_fds{};
   if (::pipe2(pipe_fds.data(), O_CLOEXEC) != 0)
-    return fail(errno, fmt::format("device '{}': pipe: {}", name, std::strerror(errno)));
+    return fail(errno, fmt::format("device '{}': pipe: {}", name_, std::strerror(errno)));
   UniqueFd in(pipe_fds[0]);
   UniqueFd out(pipe_fds[1]);
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child < 0)
-    return fail(
-        errno, fmt::format("device '{}': cannot start its server: {}", name, std::strerror(errno)));
-  if (child == 0) run_child(pointers, affinity.empty() ? nullptr : &cpus, out.get(), parent);
-  process->pid_ = child;
-  process->pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
+    return fail(errno, fmt::format("device '{}': cannot start its server: {}", name_,
+                                   std::strerror(errno)));
+  if (child == 0) run_child(pointers, affinity_.empty() ? nullptr : &cpus, out.get(), parent);
+  pid_ = child;
+  pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
   out.reset();
   int error = 0;
   if (::read(in.get(), &error, sizeof error) == sizeof error)
     return fail(error,
                 fmt::format("device '{}': cannot run its server '{}': {}; give the full path "
                             "of the program in 'server'",
-                            name, words.front(), std::strerror(error)));
-  return process;
+                            name_, words_.front(), std::strerror(error)));
+  return {};
 }
 
-vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::milliseconds deadline) {
+vfio_user::Result<void> ServerProcess::revive(bool insist) {
+  if (pid_ > 0) {
+    // A process that is being killed closes its sockets a moment before it has ended.
+    constexpr int kAfterItsSockets = 20;
+    pollfd ended{pidfd_.get(), POLLIN, 0};
+    while (::poll(&ended, 1, kAfterItsSockets) < 0 && errno == EINTR) {
+    }
+    const bool running = (ended.revents & POLLIN) == 0;
+    if (running && !insist) return {};
+    if (running) ::kill(pid_, SIGKILL);
+    reap();
+  }
+  ::unlink(socket_path_.c_str());
+  return spawn();
+}
+
+void ServerProcess::reap() {
+  int status = 0;
+  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+  }
+  pid_ = -1;
+  pidfd_.reset();
+}
+
+vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::milliseconds deadline,
+                                                            int cancel_fd) {
   const Clock::time_point end = Clock::now() + deadline;
   watch_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!watch_ || ::inotify_add_watch(watch_.get(), directory_.c_str(), IN_CREATE | IN_MOVED_TO) < 0)
@@ -167,7 +199,8 @@ vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::millise
     if (exists && !bound_but_not_listening(socket_path_)) return {};
     // Between bind() and listen() lie microseconds, and there is no event for the second.
     const int left = remaining(end);
-    std::array<pollfd, 2> fds = {{{watch_.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}}};
+    std::array<pollfd, 3> fds = {
+        {{watch_.get(), POLLIN, 0}, {pidfd_.get(), POLLIN, 0}, {cancel_fd, POLLIN, 0}}};
     ::poll(fds.data(), fds.size(), exists ? std::min(left, 1) : left);
     if ((fds[1].revents & POLLIN) != 0) {
       siginfo_t info{};
@@ -179,6 +212,7 @@ vfio_user::Result<void> ServerProcess::wait_until_listening(std::chrono::millise
                                       "message is above",
                                       how));
     }
+    if ((fds[2].revents & POLLIN) != 0) return fail(ECANCELED, "waiting for its server was ended");
     std::array<char, 4096> events;
     while (::read(watch_.get(), events.data(), events.size()) > 0) {
     }
@@ -197,11 +231,7 @@ void ServerProcess::stop(std::chrono::milliseconds grace) {
     while (::poll(&ended, 1, remaining(end)) < 0 && errno == EINTR) {
     }
     if ((ended.revents & POLLIN) == 0) ::kill(pid_, SIGKILL);
-    int status = 0;
-    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-    }
-    pid_ = -1;
-    pidfd_.reset();
+    reap();
   }
   if (!directory_.empty()) {
     std::error_code code;

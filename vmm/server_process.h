@@ -30,9 +30,15 @@ class ServerProcess {
 
   // Waits (by inotify and pidfd) until the socket exists and listens, the child ends, or `deadline`
   // passes. Errors say which, with the exit status of the child; the caller names the device. Makes
-  // no connection: to many servers
-  // the first one is the only one. Any thread, but one at a time.
-  [[nodiscard]] vfio_user::Result<void> wait_until_listening(std::chrono::milliseconds deadline);
+  // no connection: to many servers the first one is the only one. Gives up when `cancel_fd` becomes
+  // readable (-1: never). Any thread, but one at a time.
+  [[nodiscard]] vfio_user::Result<void> wait_until_listening(std::chrono::milliseconds deadline,
+                                                             int cancel_fd = -1);
+
+  // The connection to the server is lost: starts it anew if it has ended, or with `insist` if it
+  // has not, which kills it first. Leaves it alone if it runs. On the thread that start() was
+  // called on, whose end is SIGTERM to the server.
+  [[nodiscard]] vfio_user::Result<void> revive(bool insist);
 
   // SIGTERM, then SIGKILL after `grace`; reaps the child and removes the socket and its directory.
   void stop(std::chrono::milliseconds grace = std::chrono::milliseconds(5000));
@@ -43,7 +49,12 @@ class ServerProcess {
 
  private:
   ServerProcess() = default;
+  vfio_user::Result<void> spawn();
+  void reap();
 
+  std::string name_;                // of the device
+  std::vector<std::string> words_;  // the command
+  std::vector<int> affinity_;
   std::string directory_;
   std::string socket_path_;
   vfio_user::UniqueFd pidfd_;

@@ -41,6 +41,32 @@ std::string exit_lines(const std::vector<ExitCounters>& vcpus) {
   return text;
 }
 
+std::string spread_text(const devices::Spread& spread) {
+  const auto milliseconds = [](std::chrono::microseconds time) {
+    return static_cast<double>(time.count()) / 1000;
+  };
+  return fmt::format("p50 {:.1f} ms, p99 {:.1f} ms, worst {:.1f} ms", milliseconds(spread.p50),
+                     milliseconds(spread.p99), milliseconds(spread.worst));
+}
+
+// Of the connection to the server: its state, and what it has been through.
+std::string link_text(const devices::LinkCounters& link) {
+  std::string text = fmt::format("server {}", devices::name_of(link.state));
+  if (link.slow_spells != 0) text += fmt::format(", slow {} times", link.slow_spells);
+  if (link.losses != 0) {
+    text += fmt::format(
+        ", lost {} times, back {} times ({} resumed, {} reset) in {} attempts; {} accesses sent "
+        "again, {} not served",
+        link.losses, link.resumes + link.resets, link.resumes, link.resets, link.attempts,
+        link.repeated, link.unserved);
+  }
+  if (link.recovery.count != 0) text += "; back after " + spread_text(link.recovery);
+  if (link.stall.count != 0) {
+    text += fmt::format("; {} accesses waited {}", link.stall.count, spread_text(link.stall));
+  }
+  return text + "\n";
+}
+
 std::string device_lines(const DeviceCounters& device) {
   const vfio_user::ClientCounters& messages = device.messages;
   const devices::VfioFunctionCounters& accesses = device.accesses;
@@ -60,6 +86,7 @@ std::string device_lines(const DeviceCounters& device) {
       "unmasks\n",
       begin, accesses.bar_reads, accesses.bar_writes, accesses.config_forwards,
       accesses.access_errors + accesses.config_errors, accesses.intx_unmasks);
+  text += begin + link_text(device.link);
   text += fmt::format("{}attached in {} dependent round trips\n", begin, device.attach_round_trips);
   if (device.completion_shared_vector) {
     text += begin + "one vector serves its admin and I/O queues\n";

@@ -48,10 +48,13 @@ int copy_in(std::span<std::byte> to, std::uint64_t offset, std::span<const std::
 }  // namespace
 
 Peer::Peer(PeerOptions options) : options_(options), scratch_(options.scratch) {
-  char folder[] = "/tmp/outboard-micro-XXXXXX";
-  if (::mkdtemp(folder) == nullptr) throw std::runtime_error("mkdtemp");
-  directory_ = folder;
-  socket_ = directory_ + "/device.sock";
+  socket_ = options_.socket;
+  if (socket_.empty()) {
+    char folder[] = "/tmp/outboard-micro-XXXXXX";
+    if (::mkdtemp(folder) == nullptr) throw std::runtime_error("mkdtemp");
+    directory_ = folder;
+    socket_ = directory_ + "/device.sock";
+  }
 
   const std::uint32_t access = kRegionReadable | kRegionWritable;
   shape_.regions[0] = {.flags = access, .size = kPage, .areas = {}};
@@ -91,7 +94,7 @@ Peer::~Peer() {
   thread_.join();
   server_.reset();
   if (!bar2_.empty()) ::munmap(bar2_.data(), bar2_.size());
-  ::rmdir(directory_.c_str());
+  if (!directory_.empty()) ::rmdir(directory_.c_str());
 }
 
 void Peer::run() {
@@ -122,6 +125,7 @@ void Peer::make_config() {
 }
 
 int Peer::region_read(std::uint32_t region, std::uint64_t offset, std::span<std::byte> data) {
+  ++accesses_;
   switch (region) {
     case 0: {
       const std::uint64_t value = read_register(offset);
@@ -144,6 +148,7 @@ int Peer::region_read(std::uint32_t region, std::uint64_t offset, std::span<std:
 int Peer::region_write(std::uint32_t region, std::uint64_t offset,
                        std::span<const std::byte> data) {
   ++writes_;
+  ++accesses_;
   switch (region) {
     case 0:
       write_register(offset, value_of(data));

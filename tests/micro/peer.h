@@ -31,6 +31,7 @@ struct PeerOptions {
   // How long the device sits in DEVICE_RESET; it is waited for by ~Peer too, which ends it.
   std::chrono::milliseconds reset_takes{0};
   std::uint64_t scratch = 0;  // what register 0x08 holds at first
+  std::string socket = {};    // where to listen; else in a folder of its own
 };
 
 class Peer final : private vfio_user::DeviceModel {
@@ -63,6 +64,8 @@ class Peer final : private vfio_user::DeviceModel {
   void flap_bar2(const std::atomic<bool>& stop);
   // The windows of guest memory as the client sent them, in order. Any thread.
   [[nodiscard]] std::vector<Window> windows() const;
+  // Reads and writes that have reached the device. Any thread.
+  [[nodiscard]] std::uint64_t accesses() const { return accesses_.load(); }
   // Accesses in which the device hangs (register 0x40). Any thread.
   [[nodiscard]] std::uint32_t hangs() const { return hangs_.load(); }
 
@@ -109,6 +112,7 @@ class Peer final : private vfio_user::DeviceModel {
   std::atomic<std::uint32_t> connections_{0};
   std::atomic<std::uint32_t> unmasks_{0};
   mutable std::atomic<std::uint32_t> hangs_{0};
+  std::atomic<std::uint64_t> accesses_{0};
   std::atomic<bool> shortened_{false};
   mutable std::mutex mutex_;
   std::vector<Window> windows_;  // under mutex_

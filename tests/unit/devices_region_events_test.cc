@@ -256,7 +256,8 @@ TEST_CASE("an answer that a newer one has overtaken does not come into force") {
   bar.size = 0x4000;
   RegionEvents events(bar, {}, kernel, log);
   events.move(0x10000);
-  RegionWindow window({0, 0x4000, true, true}, {}, *guest.client, counters, log);
+  DeviceLink link(guest.client, {});
+  RegionWindow window({0, 0x4000, true, true}, {}, link, counters, log);
   window.watch_events(events);
 
   // A store's question is answered while the other thread's question, which keeps answers from

@@ -274,7 +274,7 @@ class Attached {
     REQUIRE(description);
     device.take_log();
     const Machine machine{bus, pages, msi, intx, io_events, loop};
-    auto made = VfioFunction::create(*client, std::move(*description), machine, options);
+    auto made = VfioFunction::create(client, std::move(*description), machine, options);
     if (!made) return tl::unexpected(made.error());
     function = std::move(*made);
     return {};
@@ -318,7 +318,7 @@ class Attached {
   FakeEventLoop loop;
   VfioFunctionOptions options;
   std::optional<ServerThread> server;
-  std::unique_ptr<vfio_user::Client> client;
+  std::shared_ptr<vfio_user::Client> client;
   std::unique_ptr<VfioFunction> function;
 };
 

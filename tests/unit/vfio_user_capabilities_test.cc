@@ -46,6 +46,19 @@ TEST_CASE("What one side writes, the other reads") {
   CHECK(parse_capabilities(to_json(ours, Role::client))->twin_socket_fd_index == std::nullopt);
 }
 
+TEST_CASE("the key resume: a server's, with 32 hexadecimal digits") {
+  const std::string id = "0123456789abcdef0123456789ABCDEF";
+  const auto given = parse_capabilities(with(R"("resume":{"id":")" + id + R"(","resumed":true})"));
+  REQUIRE(given);
+  CHECK(given->resume == ResumeCapability{id, true});
+  CHECK(parse_capabilities(to_json(*given, Role::server))->resume == given->resume);
+  CHECK_FALSE(parse_capabilities(to_json(*given, Role::client))->resume);
+  CHECK_FALSE(parse_capabilities(with(R"("resume":{})"))->resume);
+  CHECK_FALSE(parse_capabilities(with(R"("resume":{"id":"0123","resumed":true})")));
+  CHECK_FALSE(parse_capabilities(with(R"("resume":{"id":")" + id.substr(1) + R"(g"})")));
+  CHECK_FALSE(parse_capabilities(with(R"("resume":{"id":")" + id + R"(","resumed":1})")));
+}
+
 TEST_CASE("A server's VERSION reply fits the 200 bytes of QEMU's request (1.4)") {
   Capabilities ours;
   ours.max_msg_fds = 253;

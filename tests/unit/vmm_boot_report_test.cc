@@ -37,6 +37,19 @@ MachineCounters two_vcpus_one_disk() {
   disk.messages.bytes_out[index_of(Command::region_write_multi)] = 400;
   disk.messages.received[index_of(Command::dma_read)] = 6;
   disk.messages.round_trips = 44;
+  disk.link = {.state = devices::LinkState::reconnecting,
+               .losses = 3,
+               .attempts = 5,
+               .resumes = 1,
+               .resets = 1,
+               .slow_spells = 0,
+               .unserved = 7,
+               .repeated = 2,
+               .recovery = {.count = 2,
+                            .p50 = std::chrono::milliseconds(12),
+                            .p99 = std::chrono::milliseconds(42),
+                            .worst = std::chrono::milliseconds(42)},
+               .stall = {}};
   return all;
 }
 
@@ -115,6 +128,11 @@ TEST_CASE("boot report: exits by kind, of each vCPU and together; messages by co
   CHECK(disk["bytes_out"] == 688);
   CHECK(disk["bytes_in"] == 160);
   CHECK(disk["completion_shared_vector"] == false);
+  CHECK(disk["link"]["state"] == "reconnecting");
+  CHECK(disk["link"]["losses"] == 3);
+  CHECK(disk["link"]["resumes"] == 1);
+  CHECK(disk["link"]["resets"] == 1);
+  CHECK(disk["link"]["recovery"]["p99_us"] == 42'000);
 }
 
 TEST_CASE("boot report: of a machine that never was it has the end, and no devices") {
@@ -168,6 +186,10 @@ TEST_CASE("--stats and SIGUSR1: the same counters as text, with bytes by command
   CHECK(has("served 6 DMA_READ (0 B out, 0 B in)"));
   CHECK(has("44 round trips, 10 posted\n"));
   CHECK(has("device 'disk0': attached in 4 dependent round trips\n"));
+  CHECK(has(
+      "device 'disk0': server reconnecting, lost 3 times, back 2 times (1 resumed, 1 reset) in 5 "
+      "attempts; 2 accesses sent again, 7 not served; back after p50 12.0 ms, p99 42.0 ms, worst "
+      "42.0 ms\n"));
   CHECK(has("device 'disk0': one vector serves its admin and I/O queues\n"));
   CHECK(has("memory: 3072 KiB anonymous, 2048 KiB of files, 1024 KiB shared\n"));
 }

@@ -73,7 +73,8 @@ max_vectors = 16
 map = { bar0 = false }
 vendor_id = 0x1b36
 class_code = 0x010802
-on_disconnect = "detach"
+on_disconnect = "reconnect"
+reconnect = { hold = "5s", deadline = "2m", first_delay = "20ms", last_delay = "2s", give_up = "stop" }
 on_error = "stop"
 on_request = "stop"
 [[device]]
@@ -107,7 +108,13 @@ affinity = [1]
   CHECK(disk.map.at(0) == false);
   CHECK(disk.vendor_id == 0x1b36);
   CHECK(disk.class_code == 0x010802);
-  CHECK(disk.on_disconnect == OnDisconnect::detach);
+  CHECK(disk.on_disconnect == OnDisconnect::reconnect);
+  CHECK(disk.reconnect.hold == std::chrono::seconds(5));
+  CHECK(disk.reconnect.deadline == std::chrono::minutes(2));
+  CHECK(disk.reconnect.first_delay == std::chrono::milliseconds(20));
+  CHECK(disk.reconnect.last_delay == std::chrono::seconds(2));
+  CHECK(disk.reconnect.give_up == OnGiveUp::stop);
+  CHECK(config->devices[1].on_disconnect == OnDisconnect::stop);
   CHECK(disk.on_error == OnSignal::stop);
   CHECK(disk.on_request == OnSignal::stop);
   CHECK(config->devices[1].poll_replies);
@@ -116,6 +123,21 @@ affinity = [1]
   CHECK(config->devices[1].name == "device1");
   CHECK(config->devices[1].server == std::vector<std::string>{"outboard-nvme", "--memory", "64M"});
   CHECK(config->devices[1].server_affinity == std::vector<int>{1});
+}
+
+TEST_CASE(
+    "a hold stays below the 10 s after which guests give a device up, and its table has a use") {
+  const auto with = [](const std::string& keys) {
+    return complaint(kMinimal + "[[device]]\nsocket = \"s\"\n" + keys);
+  };
+  CHECK(with("on_disconnect = \"reconnect\"\nreconnect = { hold = \"9900ms\" }\n") == "(accepted)");
+  CHECK(with("on_disconnect = \"reconnect\"\nreconnect.hold = \"10s\"\n")
+            .find("'device.0.reconnect.hold' is 10s; it must be at most 9900ms") !=
+        std::string::npos);
+  CHECK(with("on_disconnect = \"reconnect\"\nreconnect = { deadline = \"5s\" }\n")
+            .find("that is the 'deadline'") != std::string::npos);
+  CHECK(with("reconnect = { hold = \"1s\" }\n").find("is of no effect without on_disconnect") !=
+        std::string::npos);
 }
 
 TEST_CASE("an unknown key is refused with its place and the nearest right name") {

@@ -1,0 +1,114 @@
+#include "vmm/device_connect.h"
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include "vfio_user/socket_transport.h"
+
+namespace outboard::vmm {
+namespace {
+
+using devices::DeviceMark;
+
+// As long as KVM polls for a halted vCPU by default (halt_poll_ns on x86). The reply of a server
+// that runs on a processor of its own comes in 5 to 100 us, as quick as the host wakes it.
+constexpr std::chrono::microseconds kReplyPoll{200};
+
+// steady_clock is CLOCK_MONOTONIC.
+std::uint64_t nanoseconds(std::chrono::steady_clock::time_point time) {
+  const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch());
+  return static_cast<std::uint64_t>(since.count());
+}
+
+std::vector<vfio_user::DmaWindow> dma_windows(const GuestMemory& memory) {
+  std::vector<vfio_user::DmaWindow> windows;
+  for (const RamWindow& window : memory.windows()) {
+    vfio_user::DmaWindow dma;
+    dma.address = window.address;
+    dma.size = window.size;
+    dma.fd = memory.fd();
+    dma.file_offset = window.file_offset;
+    dma.host = memory.bytes(window);
+    windows.push_back(dma);
+  }
+  return windows;
+}
+
+}  // namespace
+
+ConnectCancel::ConnectCancel() : event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+void ConnectCancel::cancel() {
+  const std::lock_guard lock(mutex_);
+  cancelled_ = true;
+  ::eventfd_write(event_.get(), 1);
+  if (socket_) ::shutdown(socket_.get(), SHUT_RDWR);
+}
+
+bool ConnectCancel::cancelled() const {
+  const std::lock_guard lock(mutex_);
+  return cancelled_;
+}
+
+bool ConnectCancel::watch(int socket) {
+  const std::lock_guard lock(mutex_);
+  if (!cancelled_) socket_.reset(::fcntl(socket, F_DUPFD_CLOEXEC, 0));
+  return !cancelled_;
+}
+
+void ConnectCancel::forget_socket() {
+  const std::lock_guard lock(mutex_);
+  socket_.reset();
+}
+
+vfio_user::Result<AttachedDevice> connect_device(const ConnectRequest& request,
+                                                 const std::string& path, ConnectCancel& cancel) {
+  const DeviceConfig& config = request.config;
+  const auto stamp = [&request](DeviceMark mark) {
+    if (request.marks != nullptr) request.marks->stamp(mark);
+  };
+  auto socket =
+      vfio_user::connect_unix(path, std::chrono::steady_clock::now() + config.timeouts.connect);
+  if (!socket) return tl::unexpected(socket.error());
+  stamp(DeviceMark::connected);
+  if (!cancel.watch(socket->get())) {
+    return vfio_user::fail(vfio_user::Error::Kind::closed, ECANCELED, "attach was cancelled");
+  }
+  auto transport = vfio_user::SocketTransport::adopt(std::move(*socket));
+  if (!transport) return tl::unexpected(transport.error());
+  vfio_user::ClientOptions options;
+  options.name = path;  // what its messages begin with
+  options.timeouts = config.timeouts;
+  options.observer = request.observer;
+  if (config.poll_replies) options.reply_poll = kReplyPoll;
+  options.posted_writes =
+      config.posted_writes ? vfio_user::Posting::automatic : vfio_user::Posting::off;
+  auto client = vfio_user::Client::adopt(std::move(*transport), std::move(options));
+  if (!client) return tl::unexpected(client.error());
+  stamp(DeviceMark::negotiated);
+  // Armed with the other requests: later they would be round trips of their own.
+  devices::SignalFds signals{vfio_user::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+                             vfio_user::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))};
+  if (!signals.error || !signals.removal) {
+    return vfio_user::fail(vfio_user::Error::Kind::system, errno, "cannot make an eventfd");
+  }
+  const std::array armed{vfio_user::SignalFd{vfio_user::kIrqErr, signals.error.get()},
+                         vfio_user::SignalFd{vfio_user::kIrqReq, signals.removal.get()}};
+  auto description = (*client)->attach(dma_windows(request.memory), armed);
+  if (!description) return tl::unexpected(description.error());
+  stamp(DeviceMark::described);
+  if (request.marks != nullptr) {
+    request.marks->stamp_at(DeviceMark::mapped, nanoseconds(description->mapped_at));
+  }
+  return AttachedDevice{std::move(*client), std::move(*description), std::move(signals),
+                        request.observer};
+}
+
+}  // namespace outboard::vmm
