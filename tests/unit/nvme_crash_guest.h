@@ -88,6 +88,7 @@ class CrashGuest {
   u32 read32(u64 offset);
   template <class Attempt>
   void retry(Attempt attempt);
+  void wait_until_ready(bool ready);
   void ring(u16 queue, bool completion, u32 value);
   bool shadowed(u16 queue) const {
     return queue != 0 && shadow_set_ && options_.mode == DoorbellMode::shadow;
@@ -246,6 +247,14 @@ inline u32 CrashGuest::read32(u64 offset) {
   return value;
 }
 
+// As long as CAP.TO allows, twice: a disk may be busy.
+inline void CrashGuest::wait_until_ready(bool ready) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (((read32(reg::csts) & kCstsReady) != 0) != ready) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
+  }
+}
+
 inline void CrashGuest::ring(u16 queue, bool completion, u32 value) {
   const u32 index = 2u * queue + (completion ? 1 : 0);
   if (page_ != nullptr) {
@@ -281,7 +290,7 @@ inline void CrashGuest::start() {
   write32(reg::acq + 4, 0);
   write32(reg::cc, 6u << 16 | 4u << 20 | 1);
   queues_[0] = {};
-  for (int i = 0; (read32(reg::csts) & kCstsReady) == 0; ++i) REQUIRE(i < 10000);
+  wait_until_ready(true);
   REQUIRE((read32(reg::csts) & kCstsFatal) == 0);
   for (int i = 0; i < 2; ++i) {
     push(0, Driver::admin(AdminOpcode::async_event_request), {.event = true});
@@ -557,7 +566,7 @@ inline void CrashGuest::manage() {
 // What was in flight is lost, or done: its blocks hold the old or the new.
 inline void CrashGuest::reset() {
   write32(reg::cc, 6u << 16 | 4u << 20);
-  for (int i = 0; (read32(reg::csts) & kCstsReady) != 0; ++i) REQUIRE(i < 10000);
+  wait_until_ready(false);
   const auto lost = std::exchange(sent_, {});
   answers_.clear();
   for (auto& vector : vectors_) {

@@ -196,7 +196,7 @@ TEST_CASE("A state that lies, in any of its bytes, is refused or does no harm") 
     }
     FakeInterrupts interrupts;
     FakeDma dma;
-    dma.add(kRam, kRamSize / 8);
+    dma.add(kRam, kRamSize / 32);
     Controller successor({}, one(memory_namespace(1 << 16)), copy->now, *busy.guest.doorbells, dma,
                          interrupts, copy.get());
     successor.take_over();
