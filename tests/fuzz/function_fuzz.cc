@@ -187,7 +187,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   {
     const Machine machine{guest.bus,  guest.pages,     guest.msi,
                           guest.intx, guest.io_events, guest.loop};
-    auto function = VfioFunction::create(**client, std::move(*description), machine, how);
+    auto function = VfioFunction::create(std::move(*client), std::move(*description), machine, how);
     if (!function) {
       require(!function.error().message.empty());
       return 0;

@@ -108,7 +108,7 @@ class Board {
     auto description = client->attach({});
     REQUIRE(description);
     const Machine machine{bus, pages, msi, intx, io_events, loop};
-    auto made = VfioFunction::create(*client, std::move(*description), machine, options);
+    auto made = VfioFunction::create(client, std::move(*description), machine, options);
     REQUIRE(made);
     function = std::move(*made);
     BarAllocator allocator({0xc0000000, 0x20000000}, {0x10'0000'0000, 0x10'0000'0000},
@@ -165,7 +165,7 @@ class Board {
   FakeEventLoop loop;
   VfioFunctionOptions options;
   std::optional<ServerThread> server;
-  std::unique_ptr<vfio_user::Client> client;
+  std::shared_ptr<vfio_user::Client> client;
   std::unique_ptr<VfioFunction> function;
   PciHost host;
   std::mutex latch;  // guests serialise address and data port themselves
