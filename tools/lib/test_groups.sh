@@ -236,11 +236,11 @@ man_page_is_clean() {
 
 group_micro_guests() {
   local title="programs on /dev/kvm, no Linux"
-  have_build debug "$title" || return 0
+  have_build "$main_preset" "$title" || return 0
   begin_group "$title"
   case $(host_kind) in
     none | forbidden) skip "$title" "$(host_sentence)" ;;
-    *) run_guest_tests --micro --bin "$repo_root/build/debug" --out "$logs/micro" ;;
+    *) run_guest_tests --micro --bin "$repo_root/build/$main_preset" --out "$logs/micro" ;;
   esac
   end_group
 }
