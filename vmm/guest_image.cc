@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "boot/bzimage.h"
 #include "vmm/log.h"
 #include "vmm/mapped_file.h"
 
@@ -114,9 +115,7 @@ Result<GuestImage> GuestImage::open(const MachineConfig& config) {
   image.initrd_path_ = config.initrd;
   image.command_line_ = config.command_line;
   image.entry_ = config.entry;
-  if (config.keep_unpacked) {
-    image.cache_.emplace(KernelCache::user_folder(), image.kernel_.get());
-  }
+  image.keep_unpacked_ = config.keep_unpacked;
   return image;
 }
 
@@ -132,6 +131,9 @@ Result<void> GuestImage::load_kernel(const GuestMemory& memory) {
   const MappedFile kernel(kernel_.get());
   if (kernel.bytes().empty()) return bad_file(kernel_path_, "cannot be read");
   const MadePresent present(ram, boot::expected_extent(kernel.bytes(), ram.size(), entry_));
+  if (keep_unpacked_ && !cache_ && boot::is_bzimage(kernel.bytes())) {
+    cache_.emplace(KernelCache::user_folder(), kernel_.get());
+  }
   auto loaded = boot::load_kernel(kernel.bytes(), ram, entry_, cache_ ? &*cache_ : nullptr);
   if (cache_) cache_->forget_mapping();
   if (!loaded) return bad_file(kernel_path_, loaded.error().message);

@@ -47,7 +47,8 @@ class GuestImage {
   vfio_user::UniqueFd initrd_;
   std::string command_line_;
   boot::Entry entry_ = boot::Entry::automatic;
-  std::optional<KernelCache> cache_;
+  bool keep_unpacked_ = false;
+  std::optional<KernelCache> cache_;  // of a bzImage, from the first load_kernel() on
   boot::LoadedKernel loaded_;  // by load_kernel()
   bool said_ = false;          // what the loader decided has been logged
 };

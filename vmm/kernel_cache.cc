@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -121,7 +122,7 @@ void KernelCache::make_room() const {
   };
   std::vector<Kept> kept;
   std::error_code error;
-  const std::string id = boot_id();
+  const auto id = std::string_view(name_).substr(0, name_.find('-'));  // of this uptime
   for (const auto& entry : fs::directory_iterator(folder_, error)) {
     const auto written = entry.last_write_time(error);
     if (error) continue;

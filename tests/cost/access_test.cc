@@ -53,17 +53,23 @@ struct Bench {
   EventLoop loop{*client};
 };
 
+// Of kAccesses trapped reads of 4 bytes, each answered in full.
+Cost cost_of_reads(Bench& bench) {
+  std::array<std::byte, 4> data{};
+  bool good = true;
+  const Cost cost =
+      cost_of([&] { good = good && bench.client->region_read(0, 0, data).value_or(0) == 4; });
+  CHECK(good);
+  return cost;
+}
+
 }  // namespace
 
 TEST_CASE("a trapped read is one send, one wait and one receive, with or without a twin socket") {
   for (const bool twin : {true, false}) {
     CAPTURE(twin);
     Bench bench(twin);
-    std::array<std::byte, 4> data{};
-    bool good = true;
-    const Cost cost =
-        cost_of([&] { good = good && bench.client->region_read(0, 0, data).value_or(0) == 4; });
-    CHECK(good);
+    const Cost cost = cost_of_reads(bench);
     CHECK(cost.calls.sends == kAccesses);
     CHECK(cost.calls.receives <= kAccesses);  // the event loop may have been there first
     // A signal, or a wake-up that turns out to be for another, may make it look twice.
@@ -78,11 +84,7 @@ TEST_CASE("a trapped read is one send, one wait and one receive, with or without
 
 TEST_CASE("a thread that polls for its reply never sleeps while the reply comes in time") {
   Bench bench(true, 20s);
-  std::array<std::byte, 4> data{};
-  bool good = true;
-  const Cost cost =
-      cost_of([&] { good = good && bench.client->region_read(0, 0, data).value_or(0) == 4; });
-  CHECK(good);
+  const Cost cost = cost_of_reads(bench);
   CHECK(cost.calls.sends == kAccesses);
   CHECK(cost.calls.polls == 0);
   CHECK(cost.calls.others == 0);
@@ -91,11 +93,7 @@ TEST_CASE("a thread that polls for its reply never sleeps while the reply comes 
 
 TEST_CASE("where the reply never comes in time, polling is all but given up") {
   Bench bench(true, 1us);
-  std::array<std::byte, 4> data{};
-  bool good = true;
-  const Cost cost =
-      cost_of([&] { good = good && bench.client->region_read(0, 0, data).value_or(0) == 4; });
-  CHECK(good);
+  const Cost cost = cost_of_reads(bench);
   CHECK(cost.calls.receives <= kAccesses + kAccesses / 4);
   CHECK(cost.calls.polls >= kAccesses - kAccesses / 4);
 }

@@ -47,7 +47,7 @@ vfio_user::Result<void> run_service(vfio_user::Server& server, VfioDevice& devic
       now = Clock::now();
     }
 
-    // Whoever did the read: a trapped doorbell is acted upon while its message is processed.
+    // Whoever did the read: unmasking the interrupt pin takes a turn of its own.
     if (options.first_read && controller.io_clock().take_news()) {
       options.first_read(controller.io_clock().times());
     }
