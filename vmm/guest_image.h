@@ -49,8 +49,8 @@ class GuestImage {
   boot::Entry entry_ = boot::Entry::automatic;
   bool keep_unpacked_ = false;
   std::optional<KernelCache> cache_;  // of a bzImage, from the first load_kernel() on
-  boot::LoadedKernel loaded_;  // by load_kernel()
-  bool said_ = false;          // what the loader decided has been logged
+  boot::LoadedKernel loaded_;         // by load_kernel()
+  bool said_ = false;                 // what the loader decided has been logged
 };
 
 }  // namespace outboard::vmm
