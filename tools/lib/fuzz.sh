@@ -27,23 +27,25 @@ build_fuzz_targets() {
 
 # fuzz_target TARGET SECONDS LOG: one run; what is new is kept in the cache, what fails in build/fuzz-found.
 fuzz_target() {
-  local target=$1 seconds=$2 log=$3
+  local target=$1 seconds=$2 log=$3 TIMEFORMAT='stat::processor_seconds: %U'
   mkdir -p "$fuzz_kept/$target" "$fuzz_found"
   # A single input may take 25 s before it counts as hung: machines may be busy.
-  ASAN_OPTIONS=detect_leaks=1 "$fuzz_build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=25 \
-    -rss_limit_mb=3000 -print_funcs=0 -print_final_stats=1 -artifact_prefix="$fuzz_found/$target-" \
-    "$fuzz_kept/$target" "$(fuzz_corpus "$target")" >"$log" 2>&1 </dev/null
+  {
+    time ASAN_OPTIONS=detect_leaks=1 "$fuzz_build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=25 \
+      -rss_limit_mb=3000 -print_funcs=0 -print_final_stats=1 -artifact_prefix="$fuzz_found/$target-" \
+      "$fuzz_kept/$target" "$(fuzz_corpus "$target")" 2>&1 </dev/null
+  } >"$log" 2>&1
 }
 
-# fuzz_summary TARGET LOG: target, executions, executions a second, edges reached of all, inputs kept.
+# fuzz_summary TARGET LOG: target, executions, processor time, edges reached of all, inputs kept.
 fuzz_summary() {
   awk -v name="$1" '
     /PC tables \(/ { match($0, /\([0-9]+ PCs/); all = substr($0, RSTART + 1, RLENGTH - 5) }
     match($0, /cov: [0-9]+/) { edges = substr($0, RSTART + 5, RLENGTH - 5) }
     match($0, /corp: [0-9]+/) { inputs = substr($0, RSTART + 6, RLENGTH - 6) }
     /^stat::number_of_executed_units:/ { runs = $2 }
-    /^stat::average_exec_per_sec:/ { rate = $2 }
-    END { printf "%-14s %12d %9d %10d of %5d %5d\n", name, runs, rate, edges, all, inputs }' "$2"
+    /^stat::processor_seconds:/ { time = $2 }
+    END { printf "%-14s %12d %9d %10d of %5d %5d\n", name, runs, time, edges, all, inputs }' "$2"
 }
 
 # fuzz_failure LOG: the part of it that says what happened, and with which input.
