@@ -12,8 +12,10 @@ declare -gA package_groups=(
   [guest-tests]="socat jq"
   [bench]="libbenchmark-dev"
   [fuzz]="clang libclang-rt-14-dev"
+  [cross]="g++-aarch64-linux-gnu qemu-user"
+  [testbed-arm64]="qemu-system-arm procps e2fsprogs"
 )
-all_package_groups="build unit lint guest testbed guest-tests bench fuzz"
+all_package_groups="build unit lint guest testbed guest-tests bench fuzz cross testbed-arm64"
 
 # packages_of GROUP...: names, one a line, each once.
 packages_of() {

@@ -46,7 +46,7 @@ group_shellcheck() {
   expect "shellcheck: every script is clean" \
     bash -c 'cd "$1" && shift && shellcheck -x -S warning -P SCRIPTDIR "$@"' shellcheck "$repo_root" $(shell_scripts)
   expect "every tool explains itself (--help)" \
-    bash -c 'cd "$1" && for tool in setup testbed quickstart test bench-all fuzz; do tools/$tool --help | grep -q "tools/$tool" || exit 1; done' help "$repo_root"
+    bash -c 'cd "$1" && for tool in setup sysroot testbed quickstart test bench-all fuzz; do tools/$tool --help | grep -q "tools/$tool" || exit 1; done' help "$repo_root"
   end_group
 }
 
