@@ -22,11 +22,11 @@ FunctionInterrupts::FunctionInterrupts(const ConfigPlan& plan, std::span<const v
       msi_control_(plan.msi ? plan.msi->offset + pci::msi::kControl : 0) {
   if (plan.msix) {
     msix_ = std::make_unique<Msix>(*plan.msix, irqs[vfio_user::kIrqMsix].maskable, services.device,
-                                   services.msi);
+                                   services.msi, services.requester);
   }
   if (plan.msi) {
     msi_ = std::make_unique<Msi>(plan.msi->vectors, irqs[vfio_user::kIrqMsi].maskable,
-                                 services.device, services.msi);
+                                 services.device, services.msi, services.requester);
   }
   if (plan.intx && intx_gsi) {
     intx_ = std::make_unique<Intx>(*intx_gsi, services.device, services.intx);

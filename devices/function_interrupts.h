@@ -25,6 +25,7 @@ class FunctionInterrupts final {
     MsiRouter& msi;
     IntxRouter& intx;
     GuestLog& log;
+    std::uint16_t requester = 0;  // as in MsiRouter::Route
   };
 
   FunctionInterrupts(const ConfigPlan& plan, std::span<const vfio_user::Irq> irqs,

@@ -22,6 +22,10 @@ class MsiRouter {
   struct Route {
     std::uint32_t gsi = 0;
     MsiMessage message;
+    // Who writes the message: bus, device, function (PCIe 4.0 §2.2.6.2). Some interrupt controllers
+    // (an ITS) tell devices apart by it.
+    std::uint16_t requester = 0;
+    friend constexpr bool operator==(const Route&, const Route&) = default;
   };
 
   virtual ~MsiRouter() = default;

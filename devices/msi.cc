@@ -6,8 +6,9 @@
 
 namespace outboard::devices {
 
-Msi::Msi(std::uint32_t vectors, bool server_masks, DeviceIrqs& device, MsiRouter& router)
-    : vectors_(vfio_user::kIrqMsi, vectors, server_masks, device, router) {}
+Msi::Msi(std::uint32_t vectors, bool server_masks, DeviceIrqs& device, MsiRouter& router,
+         std::uint16_t requester)
+    : vectors_(vfio_user::kIrqMsi, vectors, server_masks, device, router, requester) {}
 
 Result<void> Msi::set(bool enable, std::uint32_t granted, MsiMessage message, std::uint32_t mask) {
   const bool was_enabled = enabled_;

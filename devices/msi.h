@@ -11,8 +11,9 @@ namespace outboard::devices {
 // shadow; this class is told their values.
 class Msi final {
  public:
-  // vectors: 1 to 32, a power of two.
-  Msi(std::uint32_t vectors, bool server_masks, DeviceIrqs& device, MsiRouter& router);
+  // vectors: 1 to 32, a power of two; requester as in MsiRouter::Route.
+  Msi(std::uint32_t vectors, bool server_masks, DeviceIrqs& device, MsiRouter& router,
+      std::uint16_t requester = 0);
 
   bool enabled() const { return enabled_; }
 

@@ -19,9 +19,10 @@ bool whole_words(std::uint64_t offset, std::size_t size) {
 
 }  // namespace
 
-Msix::Msix(const MsixShape& shape, bool server_masks, DeviceIrqs& device, MsiRouter& router)
+Msix::Msix(const MsixShape& shape, bool server_masks, DeviceIrqs& device, MsiRouter& router,
+           std::uint16_t requester)
     : shape_(shape),
-      vectors_(vfio_user::kIrqMsix, shape.vectors, server_masks, device, router),
+      vectors_(vfio_user::kIrqMsix, shape.vectors, server_masks, device, router, requester),
       table_(shape.vectors) {}
 
 void Msix::read_table(std::uint64_t offset, std::span<std::byte> data) const {

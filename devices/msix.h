@@ -27,7 +27,9 @@ struct MsixShape {
 // all used vectors at once.
 class Msix final {
  public:
-  Msix(const MsixShape& shape, bool server_masks, DeviceIrqs& device, MsiRouter& router);
+  // requester as in MsiRouter::Route.
+  Msix(const MsixShape& shape, bool server_masks, DeviceIrqs& device, MsiRouter& router,
+       std::uint16_t requester = 0);
 
   const MsixShape& shape() const { return shape_; }
   bool enabled() const { return enabled_; }

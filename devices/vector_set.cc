@@ -21,11 +21,12 @@ void keep_first(Result<void>& first, Result<void> next) {
 }  // namespace
 
 VectorSet::VectorSet(std::uint32_t irq_index, std::uint32_t count, bool server_masks,
-                     DeviceIrqs& device, MsiRouter& router)
+                     DeviceIrqs& device, MsiRouter& router, std::uint16_t requester)
     : irq_index_(irq_index),
       server_masks_(server_masks),
       device_(device),
       router_(router),
+      requester_(requester),
       vectors_(count) {}
 
 VectorSet::~VectorSet() {
@@ -112,7 +113,7 @@ Result<void> VectorSet::route_unmasked(std::uint32_t first, std::uint32_t end,
       vector.has_gsi = true;
     }
     vector.message = state.message;
-    routes.push_back({vector.gsi, state.message});
+    routes.push_back({vector.gsi, state.message, requester_});
     changed.push_back(i);
   }
   if (routes.empty()) return outcome;

@@ -26,9 +26,9 @@ struct VectorState {
 class VectorSet final {
  public:
   // irq_index as in DeviceIrqs; server_masks: the server takes mask and unmask messages for
-  // vectors.
+  // vectors; requester as in MsiRouter::Route.
   VectorSet(std::uint32_t irq_index, std::uint32_t count, bool server_masks, DeviceIrqs& device,
-            MsiRouter& router);
+            MsiRouter& router, std::uint16_t requester);
   ~VectorSet();  // disconnects; sends nothing
   VectorSet(const VectorSet&) = delete;
   VectorSet& operator=(const VectorSet&) = delete;
@@ -77,6 +77,7 @@ class VectorSet final {
   const bool server_masks_;
   DeviceIrqs& device_;
   MsiRouter& router_;
+  const std::uint16_t requester_;
   std::vector<Vector> vectors_;
 };
 

@@ -171,10 +171,11 @@ Result<void> VfioFunction::Impl::build() {
       probe_ = std::make_unique<CompletionProbe>(machine_.msi, machine_.loop, *options_.marks);
     }
   }
+  const auto requester = static_cast<std::uint16_t>(options_.slot << 3);  // bus 0, function 0
   MsiRouter& msi = probe_ ? static_cast<MsiRouter&>(*probe_) : machine_.msi;
   interrupts_ = std::make_unique<FunctionInterrupts>(
       *plan, description_.irqs, options_.intx_gsi,
-      FunctionInterrupts::Services{irqs_, msi, machine_.intx, log_}, *config_);
+      FunctionInterrupts::Services{irqs_, msi, machine_.intx, log_, requester}, *config_);
   open_bars(*plan);
   return {};
 }

@@ -42,7 +42,7 @@ Result<std::vector<Vcpu>> Board::power_on(std::uint32_t vcpus) {
   if (!layout) return tl::unexpected(layout.error());
   layout_ = std::move(*layout);
 
-  auto vm = kvm_.create_vm();
+  auto vm = kvm_.create_vm((*host)->vm_type());
   if (!vm) return tl::unexpected(vm.error());
   vm_.emplace(std::move(*vm));
 
@@ -55,13 +55,6 @@ Result<std::vector<Vcpu>> Board::power_on(std::uint32_t vcpus) {
   if (auto added = memslots_->add_ram(memory_); !added) return tl::unexpected(added.error());
   if (auto ready = arch::prepare_vm(*vm_); !ready) return tl::unexpected(ready.error());
 
-  const int routes = std::max(vm_->capability(KVM_CAP_IRQ_ROUTING), kDefaultRoutes);
-  msi_.emplace(*vm_, arch::fixed_routes(), arch::first_msi_gsi(),
-               static_cast<std::uint32_t>(routes));
-  if (auto installed = msi_->install(); !installed) return tl::unexpected(installed.error());
-  intx_.emplace(*vm_);
-  io_events_.emplace(*vm_);
-
   std::vector<Vcpu> made;
   for (std::uint32_t i = 0; i < vcpus; ++i) {
     auto vcpu = Vcpu::create(kvm_, *vm_, i);
@@ -71,6 +64,13 @@ Result<std::vector<Vcpu>> Board::power_on(std::uint32_t vcpus) {
   auto cpus = arch::Cpus::create(kvm_, **host, *vm_, made);
   if (!cpus) return tl::unexpected(cpus.error());
   cpus_ = std::move(*cpus);
+
+  const int routes = std::max(vm_->capability(KVM_CAP_IRQ_ROUTING), kDefaultRoutes);
+  msi_.emplace(*vm_, arch::fixed_routes(), arch::first_msi_gsi(),
+               static_cast<std::uint32_t>(routes));
+  if (auto installed = msi_->install(); !installed) return tl::unexpected(installed.error());
+  intx_.emplace(*vm_);
+  io_events_.emplace(*vm_, arch::port_window());
   return made;
 }
 

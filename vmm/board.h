@@ -55,7 +55,7 @@ class Board {
   Kvm kvm_;
   GuestMemory memory_;
   arch::MemoryLayout layout_;
-  Bus bus_;
+  Bus bus_{arch::port_window()};
   std::optional<Vm> vm_;
   std::optional<Memslots> memslots_;
   std::optional<MsiRoutes> msi_;

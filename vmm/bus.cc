@@ -13,7 +13,7 @@ std::size_t index_of(devices::Space space) {
 
 }  // namespace
 
-Bus::Bus() {
+Bus::Bus(std::optional<std::uint64_t> port_window) : port_window_(port_window) {
   for (auto& table : tables_) {
     owned_.push_back(std::make_unique<const Table>());
     table.store(owned_.back().get());
@@ -72,6 +72,10 @@ void Bus::publish(devices::Space space) {
 
 devices::MapId Bus::map(devices::Space space, std::uint64_t base, std::uint64_t size,
                         devices::BusDevice& device, devices::Priority priority) {
+  if (space == devices::Space::pio && port_window_) {
+    space = devices::Space::mmio;
+    base += *port_window_;
+  }
   const std::lock_guard lock(mutex_);
   const devices::MapId id{next_id_++};
   if (size == 0) return id;

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -75,7 +76,8 @@ class Bus final : public devices::Bus {
     std::atomic<std::uint64_t> unhandled_{0};  // written by the reader's thread only
   };
 
-  Bus();
+  // `port_window`: ports are answered at that address and up, as memory, and not as ports.
+  explicit Bus(std::optional<std::uint64_t> port_window = {});
   ~Bus() override;
 
   devices::MapId map(devices::Space space, std::uint64_t base, std::uint64_t size,
@@ -99,6 +101,7 @@ class Bus final : public devices::Bus {
   void publish(devices::Space space);  // under mutex_
   HazardSlot& claim_slot();
 
+  const std::optional<std::uint64_t> port_window_;
   std::array<std::atomic<const Table*>, 2> tables_;  // by Space; stored under mutex_, read by all
   std::array<HazardSlot, kMaxReaders> slots_;        // one owner each, read by publish()
 

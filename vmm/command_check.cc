@@ -154,6 +154,10 @@ int check_config(const CheckCommand& command) {
   const auto config = load_or_explain(command.config);
   if (!config) return to_int(ExitStatus::configuration);
 
+  if (const auto known = arch::check(*config); !known) {
+    log::error("{}", known.error().message);
+    return to_int(known.error().status);
+  }
   const auto layout = layout_or_explain(*config);
   if (!layout) return to_int(layout.error());
 

@@ -4,10 +4,11 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/core.h>
 
-#include "boot/fdt.h"
 #include "vmm/arch.h"
 #include "vmm/commands.h"
 #include "vmm/kvm.h"
@@ -32,18 +33,12 @@ bool write_file(const fs::path& path, std::span<const std::byte> bytes) {
   return good;
 }
 
-boot::FdtDescription describe(const MachineConfig& config, const arch::MemoryLayout& layout) {
-  boot::FdtDescription fdt;
-  fdt.cpu_compatible = "cpu-x86";
-  for (std::uint32_t i = 0; i < config.vcpus; ++i) fdt.cpu_ids.push_back(i);
-  fdt.memory = layout.map;
-  fdt.command_line = config.command_line;
-  boot::FdtDescription::Pci pci;
-  pci.ecam_base = layout.ecam_base;
-  pci.mmio32 = {layout.mmio32.base, layout.mmio32.size};
-  pci.mmio64 = {layout.mmio64.base, layout.mmio64.size};
-  fdt.pci = pci;
-  return fdt;
+Result<std::vector<arch::NamedFile>> tables(DumpKind kind, const arch::GuestDescription& guest,
+                                            const arch::MemoryLayout& layout) {
+  if (kind == DumpKind::acpi) return arch::acpi_tables(guest, layout);
+  auto tree = arch::device_tree(guest, layout);
+  if (!tree) return tl::unexpected(tree.error());
+  return std::vector{std::move(*tree)};
 }
 
 }  // namespace
@@ -68,21 +63,24 @@ int dump_tables(const DumpCommand& command) {
 
   const auto layout = layout_or_explain(*config);
   if (!layout) return to_int(layout.error());
-  if (command.kind == DumpKind::fdt) {
-    const auto blob = boot::build_fdt(describe(*config, *layout));
-    if (!blob) {
-      log::error("{}", blob.error().message);
-      return to_int(ExitStatus::internal_error);
+  std::error_code no_size;
+  arch::GuestDescription guest{.vcpus = config->vcpus,
+                               .devices = static_cast<std::uint32_t>(config->devices.size()),
+                               .command_line = config->command_line};
+  if (command.kind == DumpKind::fdt && !config->initrd.empty()) {
+    guest.initrd_size = fs::file_size(config->initrd, no_size);
+    if (no_size) {
+      log::error("initrd {}: {}; name an existing file", config->initrd, no_size.message());
+      return to_int(ExitStatus::boot_image);
     }
-    return write_file(out / "outboard.dtb", *blob) ? to_int(ExitStatus::powered_off)
-                                                   : to_int(ExitStatus::internal_error);
   }
-  const arch::FirmwareTables firmware = arch::firmware_tables(
-      {.vcpus = config->vcpus, .devices = static_cast<std::uint32_t>(config->devices.size())},
-      *layout);
-  for (const boot::NamedTable& table : firmware.tables) {
-    const auto bytes = std::span(firmware.bytes).subspan(table.offset, table.size);
-    if (!write_file(out / (table.name + ".aml"), bytes)) return to_int(ExitStatus::internal_error);
+  const auto files = tables(command.kind, guest, *layout);
+  if (!files) {
+    log::error("{}", files.error().message);
+    return to_int(files.error().status);
+  }
+  for (const arch::NamedFile& file : *files) {
+    if (!write_file(out / file.name, file.bytes)) return to_int(ExitStatus::internal_error);
   }
   return to_int(ExitStatus::powered_off);
 }

@@ -16,14 +16,17 @@ FixedDevices::FixedDevices(Board& board, ConsoleBackend& console, Marks& marks,
       power_(std::move(power)),
       button_(power_line_) {
   using devices::Priority;
-  using devices::Space;
   const arch::Wiring wiring = arch::wiring();
   Bus& bus = board.bus();
-  bus.map(Space::pio, wiring.uart_port, devices::Uart16550::kSize, uart_, Priority::fixed);
-  bus.map(Space::pio, wiring.power_port, devices::PowerBlock::kSize, power_, Priority::fixed);
-  bus.map(Space::pio, wiring.config_ports, devices::PciHost::kConfigPortsSize, pci_.config_ports(),
-          Priority::fixed);
-  bus.map(Space::mmio, board.layout().ecam_base, devices::PciHost::kEcamSize, pci_.ecam(),
+  const auto fix = [&bus](arch::Place at, std::uint64_t size, devices::BusDevice& device) {
+    bus.map(at.space, at.base, size, device, Priority::fixed);
+  };
+  fix(wiring.uart, devices::Uart16550::kSize, uart_);
+  fix(wiring.power, devices::PowerBlock::kSize, power_);
+  if (wiring.config_ports) {
+    fix(*wiring.config_ports, devices::PciHost::kConfigPortsSize, pci_.config_ports());
+  }
+  bus.map(devices::Space::mmio, board.layout().ecam_base, devices::PciHost::kEcamSize, pci_.ecam(),
           Priority::fixed);
 }
 

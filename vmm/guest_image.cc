@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "boot/bzimage.h"
 #include "vmm/log.h"
 #include "vmm/mapped_file.h"
 
@@ -45,13 +44,6 @@ Result<vfio_user::UniqueFd> open_file(const std::string& path, std::string_view 
   }
   if (status.st_size == 0) return bad_file(path, "is empty");
   return fd;
-}
-
-bool put(const GuestMemory& memory, std::uint64_t address, std::span<const std::byte> bytes) {
-  const auto place = memory.at(address, bytes.size());
-  if (place.size() != bytes.size()) return false;
-  std::ranges::copy(bytes, place.begin());
-  return true;
 }
 
 // Makes the memory that a large kernel is about to be copied to present, and in huge pages where
@@ -99,6 +91,7 @@ class MadePresent {
 
 Result<GuestImage> GuestImage::open(const MachineConfig& config) {
   GuestImage image;
+  if (auto known = arch::check(config); !known) return tl::unexpected(known.error());
   if (config.kernel.empty()) {
     return failure(ExitStatus::boot_image,
                    "no kernel is named; set path in [kernel], or pass --kernel");
@@ -121,20 +114,20 @@ Result<GuestImage> GuestImage::open(const MachineConfig& config) {
 
 Result<boot::EntryState> GuestImage::load(const GuestMemory& memory,
                                           const arch::MemoryLayout& layout,
-                                          const arch::FirmwareDescription& firmware) {
+                                          const arch::GuestDescription& guest) {
   if (auto loaded = load_kernel(memory); !loaded) return tl::unexpected(loaded.error());
-  return load_rest(memory, layout, firmware);
+  return load_rest(memory, layout, guest);
 }
 
 Result<void> GuestImage::load_kernel(const GuestMemory& memory) {
   const std::span<std::byte> ram = memory.bytes(memory.windows().front());
   const MappedFile kernel(kernel_.get());
   if (kernel.bytes().empty()) return bad_file(kernel_path_, "cannot be read");
-  const MadePresent present(ram, boot::expected_extent(kernel.bytes(), ram.size(), entry_));
-  if (keep_unpacked_ && !cache_ && boot::is_bzimage(kernel.bytes())) {
+  const MadePresent present(ram, arch::expected_extent(kernel.bytes(), ram.size(), entry_));
+  if (keep_unpacked_ && !cache_ && arch::is_packed_kernel(kernel.bytes())) {
     cache_.emplace(KernelCache::user_folder(), kernel_.get());
   }
-  auto loaded = boot::load_kernel(kernel.bytes(), ram, entry_, cache_ ? &*cache_ : nullptr);
+  auto loaded = arch::load_kernel(kernel.bytes(), memory, entry_, cache_ ? &*cache_ : nullptr);
   if (cache_) cache_->forget_mapping();
   if (!loaded) return bad_file(kernel_path_, loaded.error().message);
   if (!loaded->said.empty() && !said_) log::info("{}: {}", kernel_path_, loaded->said);
@@ -145,23 +138,12 @@ Result<void> GuestImage::load_kernel(const GuestMemory& memory) {
 
 Result<boot::EntryState> GuestImage::load_rest(const GuestMemory& memory,
                                                const arch::MemoryLayout& layout,
-                                               const arch::FirmwareDescription& firmware) {
-  const std::span<std::byte> ram = memory.bytes(memory.windows().front());
-  const arch::FirmwareTables tables = arch::firmware_tables(firmware, layout);
-  if (!put(memory, tables.base, tables.bytes) ||
-      !put(memory, tables.reset_vector, tables.reset_code)) {
-    return failure(ExitStatus::internal_error, "the firmware tables do not fit guest memory");
-  }
-
+                                               arch::GuestDescription guest) {
   const MappedFile initrd(initrd_.get());
   if (initrd_ && initrd.bytes().empty()) return bad_file(initrd_path_, "cannot be read");
-  const boot::BootInfo info{.memory = layout.map,
-                            .command_line = command_line_,
-                            .initrd = initrd.bytes(),
-                            .rsdp = tables.root};
-  auto entry = boot::place_boot_data(loaded_, info, ram);
-  if (!entry) return failure(ExitStatus::boot_image, entry.error().message);
-  return *entry;
+  guest.command_line = command_line_;
+  guest.initrd_size = initrd.bytes().size();
+  return arch::place_boot_data(loaded_, guest, initrd.bytes(), layout, memory);
 }
 
 }  // namespace outboard::vmm

@@ -15,10 +15,14 @@ namespace outboard::vmm {
 
 MsiRoutes::MsiRoutes(const Vm& vm, std::vector<kvm_irq_routing_entry> fixed,
                      std::uint32_t first_msi, std::uint32_t limit)
-    : vm_(vm), fixed_(std::move(fixed)), first_msi_(first_msi), limit_(limit) {}
+    : vm_(vm),
+      fixed_(std::move(fixed)),
+      first_msi_(first_msi),
+      limit_(limit),
+      need_requester_(vm.capability(KVM_CAP_MSI_DEVID) > 0) {}
 
-int MsiRoutes::push(const std::map<std::uint32_t, devices::MsiMessage>& messages) {
-  const std::size_t count = fixed_.size() + messages.size();
+int MsiRoutes::push(const Routes& routes) {
+  const std::size_t count = fixed_.size() + routes.size();
   static_assert(sizeof(kvm_irq_routing_entry) % 8 == 0);
   const std::size_t bytes = sizeof(abi::CountedHeader) + count * sizeof(kvm_irq_routing_entry);
   std::vector<std::uint64_t> storage(bytes / 8);
@@ -30,13 +34,18 @@ int MsiRoutes::push(const std::map<std::uint32_t, devices::MsiMessage>& messages
     std::memcpy(at, &entry, sizeof(entry));
     at += sizeof(entry);
   }
-  for (const auto& [gsi, message] : messages) {
+  for (const auto& [gsi, route] : routes) {
+    const devices::MsiMessage& message = route.message;
     kvm_irq_routing_entry entry{};
     entry.gsi = gsi;
     entry.type = KVM_IRQ_ROUTING_MSI;
     entry.u.msi.address_lo = static_cast<std::uint32_t>(message.address);
     entry.u.msi.address_hi = static_cast<std::uint32_t>(message.address >> 32);
     entry.u.msi.data = message.data;
+    if (need_requester_) {
+      entry.flags = KVM_MSI_VALID_DEVID;
+      entry.u.msi.devid = route.requester;
+    }
     std::memcpy(at, &entry, sizeof(entry));
     at += sizeof(entry);
   }
@@ -46,11 +55,11 @@ int MsiRoutes::push(const std::map<std::uint32_t, devices::MsiMessage>& messages
 
 Result<void> MsiRoutes::install() {
   const std::lock_guard lock(mutex_);
-  if (const int result = push(messages_); result < 0) {
+  if (const int result = push(wanted_); result < 0) {
     return failure(ExitStatus::no_kvm, fmt::format("KVM refuses the interrupt routing table: {}",
                                                    std::strerror(-result)));
   }
-  pushed_ = messages_;
+  pushed_ = wanted_;
   return {};
 }
 
@@ -73,17 +82,17 @@ devices::Result<std::uint32_t> MsiRoutes::allocate_gsi() {
 void MsiRoutes::free_gsi(std::uint32_t gsi) {
   const std::lock_guard lock(mutex_);
   allocated_.erase(gsi);
-  messages_.erase(gsi);  // nothing is connected to it: KVM learns it with the next push
+  wanted_.erase(gsi);  // nothing is connected to it: KVM learns it with the next push
 }
 
 devices::Result<void> MsiRoutes::set_routes(std::span<const Route> routes) {
   const std::lock_guard lock(mutex_);
-  auto wanted = messages_;
+  auto wanted = wanted_;
   for (const Route& route : routes) {
     if (!allocated_.contains(route.gsi)) {
       return devices::failure(fmt::format("GSI {} is not allocated", route.gsi), EINVAL);
     }
-    wanted[route.gsi] = route.message;
+    wanted[route.gsi] = route;
   }
   if (wanted != pushed_) {
     if (const int result = push(wanted); result < 0) {
@@ -93,7 +102,7 @@ devices::Result<void> MsiRoutes::set_routes(std::span<const Route> routes) {
     }
     pushed_ = wanted;
   }
-  messages_ = std::move(wanted);
+  wanted_ = std::move(wanted);
   return {};
 }
 

@@ -24,7 +24,8 @@ namespace outboard::vmm {
 // a batch, and only when it differs from what KVM has: the kernel waits for all vCPUs to notice.
 class MsiRoutes final : public devices::MsiRouter {
  public:
-  // GSIs from `first_msi` up are for messages; a table has at most `limit` routes.
+  // GSIs from `first_msi` up are for messages; a table has at most `limit` routes. The interrupt
+  // controller is there: it decides whether messages need the requester.
   MsiRoutes(const Vm& vm, std::vector<kvm_irq_routing_entry> fixed, std::uint32_t first_msi,
             std::uint32_t limit);
 
@@ -41,16 +42,19 @@ class MsiRoutes final : public devices::MsiRouter {
   [[nodiscard]] std::uint64_t pushes() const { return pushes_.load(std::memory_order_relaxed); }
 
  private:
-  int push(const std::map<std::uint32_t, devices::MsiMessage>& messages);  // under mutex_
+  using Routes = std::map<std::uint32_t, Route>;  // by GSI
+
+  int push(const Routes& routes);  // under mutex_
 
   const Vm& vm_;
   const std::vector<kvm_irq_routing_entry> fixed_;
   const std::uint32_t first_msi_;
   const std::uint32_t limit_;
-  std::mutex mutex_;                                       // a leaf; KVM is called under it
-  std::map<std::uint32_t, devices::MsiMessage> messages_;  // under mutex_: what is wanted
-  std::map<std::uint32_t, devices::MsiMessage> pushed_;    // under mutex_: what KVM has
-  std::set<std::uint32_t> allocated_;                      // under mutex_
+  const bool need_requester_;          // KVM_CAP_MSI_DEVID
+  std::mutex mutex_;                   // a leaf; KVM is called under it
+  Routes wanted_;                      // under mutex_
+  Routes pushed_;                      // under mutex_: what KVM has
+  std::set<std::uint32_t> allocated_;  // under mutex_
   std::atomic<std::uint64_t> pushes_{0};
 };
 

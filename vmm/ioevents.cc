@@ -17,7 +17,13 @@ int IoEvents::call(devices::Space space, std::uint64_t base, std::uint32_t size,
   event.len = size;
   event.fd = fd;
   event.flags = flags;
-  if (space == devices::Space::pio) event.flags |= KVM_IOEVENTFD_FLAG_PIO;
+  if (space == devices::Space::pio) {
+    if (port_window_) {
+      event.addr += *port_window_;
+    } else {
+      event.flags |= KVM_IOEVENTFD_FLAG_PIO;
+    }
+  }
   if (datamatch) {
     event.flags |= KVM_IOEVENTFD_FLAG_DATAMATCH;
     event.datamatch = *datamatch;

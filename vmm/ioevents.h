@@ -10,7 +10,9 @@ namespace outboard::vmm {
 
 class IoEvents final : public devices::IoEvents {
  public:
-  explicit IoEvents(const Vm& vm) : vm_(vm) {}
+  // `port_window` as in Bus.
+  explicit IoEvents(const Vm& vm, std::optional<std::uint64_t> port_window = {})
+      : vm_(vm), port_window_(port_window) {}
 
   devices::Result<void> attach(devices::Space space, std::uint64_t base, std::uint32_t size,
                                std::optional<std::uint64_t> datamatch, int fd) override;
@@ -22,6 +24,7 @@ class IoEvents final : public devices::IoEvents {
                          std::optional<std::uint64_t> datamatch, int fd, std::uint32_t flags) const;
 
   const Vm& vm_;
+  const std::optional<std::uint64_t> port_window_;
 };
 
 }  // namespace outboard::vmm

@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vmm/arch.h"
+
 namespace outboard::vmm {
 
 int kvm_ioctl(int fd, unsigned long request, unsigned long argument) {
@@ -27,12 +29,8 @@ Result<Kvm> Kvm::open(const std::string& path) {
       case ENOENT:
       case ENXIO:
       case ENODEV:
-        return failure(
-            ExitStatus::no_kvm,
-            fmt::format("{} is absent: load the kvm-amd or kvm-intel module ('modprobe kvm-amd'), "
-                        "enable virtualization in the firmware, or, inside a virtual machine, "
-                        "turn on nested virtualization on its host",
-                        path));
+        return failure(ExitStatus::no_kvm,
+                       fmt::format("{} is absent: {}", path, arch::kvm_remedy()));
       case EACCES:
       case EPERM:
         return failure(ExitStatus::no_kvm,
@@ -86,8 +84,8 @@ int Kvm::capability(int number) const {
   return result < 0 ? 0 : result;
 }
 
-Result<vfio_user::UniqueFd> Kvm::create_vm() const {
-  const int fd = kvm_ioctl(fd_.get(), KVM_CREATE_VM, 0UL);
+Result<vfio_user::UniqueFd> Kvm::create_vm(unsigned long type) const {
+  const int fd = kvm_ioctl(fd_.get(), KVM_CREATE_VM, type);
   if (fd < 0) {
     return failure(ExitStatus::no_kvm,
                    fmt::format("KVM refuses to make a virtual machine: {}{}", std::strerror(-fd),

@@ -39,8 +39,8 @@ class Kvm {
   // KVM_CHECK_EXTENSION: 0 when the capability is absent.
   [[nodiscard]] int capability(int number) const;
 
-  // Makes a virtual machine. Errors: ExitStatus::no_kvm.
-  [[nodiscard]] Result<vfio_user::UniqueFd> create_vm() const;
+  // Makes a virtual machine; `type` as arch::HostCpu::vm_type() says. Errors: ExitStatus::no_kvm.
+  [[nodiscard]] Result<vfio_user::UniqueFd> create_vm(unsigned long type = 0) const;
 
   // Bytes of a vCPU's shared kvm_run area.
   [[nodiscard]] std::size_t vcpu_area_size() const { return vcpu_area_size_; }

@@ -69,7 +69,7 @@ class MachineImpl final : public Machine {
   ExitReason vcpu_failed(const VcpuEvent& event);
   std::optional<ExitReason> restart();
   void shut_down();
-  arch::FirmwareDescription firmware() const;
+  arch::GuestDescription guest() const;
 
   const MachineConfig config_;
   EventLoop& loop_;
@@ -109,7 +109,7 @@ Result<void> MachineImpl::watch_signals() {
   return {};
 }
 
-arch::FirmwareDescription MachineImpl::firmware() const {
+arch::GuestDescription MachineImpl::guest() const {
   return {.vcpus = config_.vcpus, .devices = static_cast<std::uint32_t>(config_.devices.size())};
 }
 
@@ -183,7 +183,7 @@ Result<void> MachineImpl::set_up() {
 
 // The kernel is in memory.
 Result<void> MachineImpl::enter_guest() {
-  auto entry = image_->load_rest(board_->memory(), board_->layout(), firmware());
+  auto entry = image_->load_rest(board_->memory(), board_->layout(), guest());
   if (!entry) return tl::unexpected(entry.error());
   return board_->cpus().enter(vcpus_->vcpus().front(), *entry);
 }

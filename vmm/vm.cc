@@ -1,5 +1,6 @@
 #include "vmm/vm.h"
 
+#include "vmm/arch.h"
 #include "vmm/kvm.h"
 
 namespace outboard::vmm {
@@ -41,7 +42,7 @@ int Vm::deassign_irqfd(int fd, std::uint32_t gsi) const {
 
 int Vm::set_line(std::uint32_t gsi, bool level) const {
   kvm_irq_level line{};
-  line.irq = gsi;
+  line.irq = arch::irq_line(gsi);
   line.level = level ? 1 : 0;
   return kvm_ioctl(fd_.get(), KVM_IRQ_LINE, &line);
 }

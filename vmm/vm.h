@@ -31,7 +31,7 @@ class Vm {
   [[nodiscard]] int assign_irqfd(int fd, std::uint32_t gsi, int resample_fd) const;
   [[nodiscard]] int deassign_irqfd(int fd, std::uint32_t gsi) const;
 
-  // KVM_IRQ_LINE. 0 or -errno.
+  // KVM_IRQ_LINE of a pin of the interrupt controller. 0 or -errno.
   [[nodiscard]] int set_line(std::uint32_t gsi, bool level) const;
 
  private:

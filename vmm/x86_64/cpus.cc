@@ -82,6 +82,7 @@ class X86HostCpu final : public HostCpu {
   explicit X86HostCpu(std::vector<kvm_cpuid_entry2> cpuid) : cpuid_(std::move(cpuid)) {}
 
   unsigned physical_address_bits() const override { return x86_64::physical_bits(cpuid_); }
+  unsigned long vm_type() const override { return 0; }
   const std::vector<kvm_cpuid_entry2>& cpuid() const { return cpuid_; }
 
  private:

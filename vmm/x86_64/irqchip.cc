@@ -45,6 +45,11 @@ std::span<const RequiredCapability> required_capabilities() {
   return kRequired;
 }
 
+std::string_view kvm_remedy() {
+  return "load the kvm-amd or kvm-intel module ('modprobe kvm-amd'), enable virtualization in the "
+         "firmware, or, inside a virtual machine, turn on nested virtualization on its host";
+}
+
 Result<void> prepare_vm(const Vm& vm) {
   std::uint64_t identity = x86_64::kIdentityMapAddress;
   if (const int result = kvm_ioctl(vm.fd(), KVM_SET_IDENTITY_MAP_ADDR, &identity); result < 0) {
@@ -76,6 +81,10 @@ std::vector<kvm_irq_routing_entry> fixed_routes() {
 
 std::uint32_t first_msi_gsi() {
   return x86_64::kIoapicPins;
+}
+
+std::uint32_t irq_line(std::uint32_t gsi) {
+  return gsi;
 }
 
 }  // namespace arch

@@ -11,11 +11,16 @@ namespace outboard::vmm::arch {
 using boot::MemoryRange;
 
 Wiring wiring() {
-  return {.uart_port = x86_64::kUartPort,
+  using devices::Space;
+  return {.uart = {Space::pio, x86_64::kUartPort},
           .uart_gsi = x86_64::kUartGsi,
+          .power = {Space::pio, x86_64::kPowerPort},
           .power_button_gsi = x86_64::kPowerButtonGsi,
-          .power_port = x86_64::kPowerPort,
-          .config_ports = x86_64::kConfigPorts};
+          .config_ports = Place{Space::pio, x86_64::kConfigPorts}};
+}
+
+std::optional<std::uint64_t> port_window() {
+  return std::nullopt;
 }
 
 std::optional<std::uint32_t> intx_gsi(std::uint32_t slot) {
