@@ -124,6 +124,7 @@ void read_resume(Reader& parent, const json& object, Capabilities& capabilities)
   ResumeCapability resume;
   reader.hex_digits("id", resume.id, kResumeIdDigits);
   reader.boolean("resumed", resume.resumed);
+  reader.boolean("supported", capabilities.resume_supported);
   if (!resume.id.empty()) capabilities.resume = std::move(resume);
   parent.take(reader);
 }
@@ -149,6 +150,9 @@ std::string to_json(const Capabilities& capabilities, Role role) {
     if (role == Role::server && capabilities.twin_socket_fd_index) {
       twin["fd_index"] = *capabilities.twin_socket_fd_index;
     }
+  }
+  if (role == Role::client && capabilities.resume_supported) {
+    keys["resume"] = {{"supported", true}};
   }
   if (role == Role::server && capabilities.resume) {
     keys["resume"] = {{"id", capabilities.resume->id}, {"resumed", capabilities.resume->resumed}};

@@ -19,9 +19,9 @@ struct MigrationCapability {
   std::uint64_t max_bitmap_size = 256 * 1024;
 };
 
-/// The server's key "resume": it can go on where a predecessor that died stopped. A client that
-/// comes back sends no DEVICE_RESET then, repeats what was not answered, and may signal every
-/// vector once without cause.
+/// The server's key "resume", for a client that has asked with `{"supported": true}`: it can go on
+/// where a predecessor that died stopped. A client that comes back sends no DEVICE_RESET then,
+/// repeats what was not answered, and may signal every vector once without cause.
 struct ResumeCapability {
   std::string id;  ///< names the device's state: 32 hexadecimal digits
   bool resumed =
@@ -40,6 +40,7 @@ struct Capabilities {
   bool twin_socket = false;                           ///< asked for (client) or granted (server)
   std::optional<std::uint32_t> twin_socket_fd_index;  ///< server's reply only
   std::optional<MigrationCapability> migration;       ///< never written
+  bool resume_supported = false;                      ///< asked for (client); never the server's
   std::optional<ResumeCapability> resume;             ///< server's reply only
 };
 

@@ -36,6 +36,7 @@ Capabilities ClientOptions::default_offer() {
   Capabilities offered;
   offered.max_msg_fds = wire::kMaxSocketFds;
   offered.write_multiple = true;
+  offered.resume_supported = true;
   return offered;
 }
 

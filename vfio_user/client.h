@@ -67,7 +67,8 @@ struct ClientOptions {
   // Told of every message; outlives the client. None: no time is taken.
   MessageObserver* observer = nullptr;
 
-  // As many fds as one message can carry (253), 1 MiB of data, WRITE_MULTI understood.
+  // As many fds as one message can carry (253), 1 MiB of data, WRITE_MULTI understood, "resume"
+  // asked for.
   static Capabilities default_offer();
 };
 

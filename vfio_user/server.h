@@ -88,7 +88,8 @@ class DeviceModel {
   virtual void reset() = 0;
 
   /// For a device that can go on where a predecessor was killed: what VERSION tells the client
-  /// about it. Asked for each client, before connected().
+  /// about it. Called before connected(), for each client that asks for it; any other client must
+  /// find the device as after reset().
   virtual std::optional<ResumeCapability> resume() { return std::nullopt; }
   /// A client has agreed on a version.
   virtual void connected() {}

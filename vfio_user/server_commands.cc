@@ -60,7 +60,8 @@ int ServerSession::on_version(Pending& command) {
     }
   }
 
-  ours.resume = model_.resume();
+  // To a client that does not ask it would be an unknown key in a reply that may have little room.
+  if (client_.resume_supported) ours.resume = model_.resume();
   negotiated_ = true;
   const std::string json = to_json(ours, Role::server);
   const wire::Version version{wire::kVersionMajor,

@@ -50,10 +50,11 @@ struct GuestMemory {
 
 // One connection; the admin queues at the start of guest memory, vector 0 armed.
 struct Session {
-  Session(Victim& victim, GuestMemory& guest) : memory(guest) {
+  Session(Victim& victim, GuestMemory& guest, bool asks_for_resume = true) : memory(guest) {
     REQUIRE(victim.ready());
     vfio_user::ClientOptions options;
     options.offer_twin_socket = false;
+    options.offered.resume_supported = asks_for_resume;
     auto connected = Client::connect(victim.path, options);
     REQUIRE(connected.has_value());
     client = std::move(*connected);
@@ -148,9 +149,10 @@ TEST_CASE("A successor stands still until guest memory and bus mastering are the
 }
 
 TEST_CASE(
-    "Another guest's memory, a reset, or a client that left in order: nothing is gone on with") {
-  enum class How { other_memory, device_reset, left };
-  for (const How how : {How::other_memory, How::device_reset, How::left}) {
+    "Another guest's memory, a reset, a client that left in order, or one that knows nothing of "
+    "resuming: nothing is gone on with") {
+  enum class How { other_memory, device_reset, left, ignorant };
+  for (const How how : {How::other_memory, How::device_reset, How::left, How::ignorant}) {
     CAPTURE(static_cast<int>(how));
     const Files files;
     GuestMemory memory;
@@ -169,12 +171,17 @@ TEST_CASE(
     }
     Victim victim(files.options());
     GuestMemory others;
-    Session session(victim, how == How::other_memory ? others : memory);
-    CHECK(session.resumed() == (how != How::left));
+    Session session(victim, how == How::other_memory ? others : memory, how != How::ignorant);
+    if (how == How::ignorant) {
+      CHECK_FALSE(session.client->server().resume);
+    } else {
+      CHECK(session.resumed() == (how != How::left));
+    }
     if (how == How::device_reset) REQUIRE(session.client->reset().has_value());
     CHECK(session.read32(reg::csts) == 0);
     CHECK(session.read32(reg::cc) == 0);
     session.arm();
+    if (how == How::ignorant) CHECK_FALSE(session.signalled(0));  // no vector without a cause
     session.config(0x04, 0x0006);
     for (int i = 0; i < 100; ++i) session.read32(reg::csts);
     CHECK(get<u32>(memory.bytes, 0x1000 + 12) == 0);  // no completion in anybody's memory
@@ -198,6 +205,29 @@ TEST_CASE("A client that fails before the successor goes on may come again") {
   Victim victim(files.options());
   Session(victim, memory).client.reset();
   // The pipe has said "ready" once; the connection is what counts now.
+  auto client = Client::connect(victim.path);
+  while (!client) client = Client::connect(victim.path);
+  CHECK((*client)->server().resume.value().resumed);
+}
+
+TEST_CASE("A client that knows nothing of resuming, and only looks, leaves the state where it is") {
+  const Files files;
+  GuestMemory memory;
+  {
+    Victim victim(files.options());
+    Session session(victim, memory);
+    session.enable();
+    kill(victim);
+  }
+  Victim victim(files.options());
+  REQUIRE(victim.ready());
+  vfio_user::ClientOptions ignorant;
+  ignorant.offered.resume_supported = false;
+  {
+    auto looks = Client::connect(victim.path, ignorant);
+    REQUIRE(looks.has_value());
+    REQUIRE((*looks)->attach({}).has_value());
+  }
   auto client = Client::connect(victim.path);
   while (!client) client = Client::connect(victim.path);
   CHECK((*client)->server().resume.value().resumed);

@@ -59,6 +59,18 @@ TEST_CASE("the key resume: a server's, with 32 hexadecimal digits") {
   CHECK_FALSE(parse_capabilities(with(R"("resume":{"id":")" + id + R"(","resumed":1})")));
 }
 
+TEST_CASE("the key resume: a client asks with it, and a server's reply never does") {
+  Capabilities ours;
+  CHECK(to_json(ours, Role::client).find("resume") == std::string::npos);
+  ours.resume_supported = true;
+  CHECK(parse_capabilities(to_json(ours, Role::client))->resume_supported);
+  CHECK(to_json(ours, Role::server).find("resume") == std::string::npos);
+  CHECK_FALSE(parse_capabilities(with(R"("resume":{})"))->resume_supported);
+  CHECK_FALSE(parse_capabilities(with(R"("resume":{"supported":false})"))->resume_supported);
+  CHECK_FALSE(parse_capabilities(with(R"("resume":{"supported":1})")));
+  CHECK_FALSE(parse_capabilities(with(R"("resume":true)")));
+}
+
 TEST_CASE("A server's VERSION reply fits the 200 bytes of QEMU's request (1.4)") {
   Capabilities ours;
   ours.max_msg_fds = 253;

@@ -196,6 +196,7 @@ class PlainDevice : public DeviceModel {
     return 0;
   }
   void reset() override { ++resets_; }
+  std::optional<ResumeCapability> resume() override { return resume_; }
   void connected() override { ++connects_; }
   void disconnected() override { ++disconnects_; }
   void dma_mapped(const ServerWindow& window) override { mapped_.push_back(window); }
@@ -218,6 +219,7 @@ class PlainDevice : public DeviceModel {
   std::vector<std::uint32_t> armed_;
   std::vector<std::array<std::uint32_t, 3>> unmasked_;
   std::vector<ServerIoFd> io_fds_;
+  std::optional<ResumeCapability> resume_;
 };
 
 /// A server with a raw client at the other end of a socket pair.

@@ -75,6 +75,24 @@ TEST_CASE("write_multiple is granted only to a client that knows it (1.3)") {
   CHECK(bench.negotiate("{}")->text(4).find("write_multiple") == std::string::npos);
 }
 
+TEST_CASE("A device that resumes says so only to a client that asks: to others nothing is new") {
+  const std::string id(32, 'a');
+  Bench plain;
+  const auto before = plain.negotiate();
+  Bench ignorant;
+  ignorant.device.resume_ = ResumeCapability{id, true};
+  CHECK(ignorant.negotiate()->payload == before->payload);
+  Bench asking;
+  asking.device.resume_ = ResumeCapability{id, true};
+  auto text = asking.negotiate(R"({"capabilities":{"resume":{"supported":true}}})")->text(4);
+  text.pop_back();
+  CHECK(parse_capabilities(text)->resume == asking.device.resume_);
+  Bench cannot;
+  CHECK(cannot.negotiate(R"({"capabilities":{"resume":{"supported":true}}})")
+            ->text(4)
+            .find("resume") == std::string::npos);
+}
+
 TEST_CASE("The twin socket is granted when asked for, with its fd (2.8)") {
   Bench bench;
   const auto reply =

@@ -94,6 +94,8 @@ int VfioDevice::region_read(std::uint32_t region, std::uint64_t offset, std::spa
 
 int VfioDevice::region_write(std::uint32_t region, std::uint64_t offset,
                              std::span<const std::byte> data) {
+  // A client that only looks leaves the state to the one that will come back.
+  if (taking_over_ && !client_resumes_) forget_predecessor();
   if (region == 0) {
     controller_.write_bar(offset, data);
     // The guest has reset what waited.
@@ -125,25 +127,34 @@ void VfioDevice::reset_function() {
   pin_ = pin_told_ = false;
 }
 
+// What it has left is another guest's.
+void VfioDevice::forget_predecessor() {
+  reset_function();
+  windows_.clear();
+  owed_.assign(owed_.size(), false);
+}
+
 void VfioDevice::reset() {
   reset_function();
 }
 
 std::optional<vfio_user::ResumeCapability> VfioDevice::resume() {
   if (file_ == nullptr) return std::nullopt;
+  client_resumes_ = true;
   return vfio_user::ResumeCapability{.id = file_->id(), .resumed = taking_over_};
 }
 
 void VfioDevice::connected() {
   client_left_ = false;
   if (saved_ != nullptr) saved_->attached = 1;
-  if (taking_over_) owed_.assign(owed_.size(), true);
+  if (taking_over_ && client_resumes_) owed_.assign(owed_.size(), true);
   controller_.io_clock().connected();
 }
 
 // One that leaves before the state was taken over may come again.
 void VfioDevice::disconnected() {
   client_left_ = true;
+  client_resumes_ = false;
   owed_.assign(owed_.size(), false);
   if (leaving_) return;
   if (taking_over_) {
@@ -157,10 +168,7 @@ void VfioDevice::disconnected() {
 
 void VfioDevice::dma_mapped(const vfio_user::ServerWindow& window) {
   controller_.before_window_change();
-  if (taking_over_ && !windows_.fits(window)) {
-    reset_function();  // another guest
-    windows_.clear();
-  }
+  if (taking_over_ && !(client_resumes_ && windows_.fits(window))) forget_predecessor();
   windows_.add(window);
   if (taking_over_) try_to_resume();
 }

@@ -70,6 +70,7 @@ class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, privat
 
   void signal_pin();
   void reset_function();
+  void forget_predecessor();
   void try_to_resume();
 
   DoorbellMode mode_;
@@ -88,6 +89,7 @@ class VfioDevice final : public vfio_user::DeviceModel, private GuestDma, privat
   bool pin_ = false;           // the level
   bool pin_told_ = false;      // the client was told and has not unmasked since
   bool client_left_ = false;
+  bool client_resumes_ = false;  // it has asked for the key "resume"
   bool taking_over_ = false;
   bool leaving_ = false;
   std::vector<bool> owed_;  // vectors whose last message the predecessor may have failed to send
