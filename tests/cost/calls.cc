@@ -72,11 +72,15 @@ int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* ma
   return static_cast<int>(raw(counted.polls, SYS_ppoll, fds, count,
                               timeout != nullptr ? &copy : nullptr, mask, _NSIG / 8));
 }
+// arm64 has neither poll nor epoll_wait.
 int poll(pollfd* fds, nfds_t count, int timeout) {
-  return static_cast<int>(raw(counted.polls, SYS_poll, fds, count, timeout));
+  timespec wait{.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1'000'000L};
+  return static_cast<int>(
+      raw(counted.polls, SYS_ppoll, fds, count, timeout >= 0 ? &wait : nullptr, nullptr, 0));
 }
 int epoll_wait(int fd, epoll_event* events, int count, int timeout) {
-  return static_cast<int>(raw(counted.polls, SYS_epoll_wait, fd, events, count, timeout));
+  return static_cast<int>(
+      raw(counted.polls, SYS_epoll_pwait, fd, events, count, timeout, nullptr, 0));
 }
 int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) noexcept {
   return static_cast<int>(raw(counted.watches, SYS_epoll_ctl, epoll, operation, fd, event));

@@ -118,17 +118,22 @@ add_guest_scripts() {
 }
 
 need_root_image() { # need_root_image VARIABLE: a directory with root.img
-  local base kernel scripts=("$repo_root"/tests/guest/in-guest/* "$repo_root/tools/lib/l1_init") key
+  local base kernel
   need_kernel kernel
   need_base_image base
-  key=$(content_key "$base" "$kernel" "$(declare -f add_guest_scripts)" "${scripts[@]##*/}" "${scripts[@]/#/@}")
-  cached "$1" root-image "$key" "putting the test scripts into the root image" add_guest_scripts "$base" "$kernel" "${scripts[@]}"
+  need_scripted_image "$1" root-image "$base" "$kernel"
+}
+
+need_scripted_image() { # need_scripted_image VARIABLE NAME BASE KERNEL
+  local scripts=("$repo_root"/tests/guest/in-guest/* "$repo_root/tools/lib/l1_init") key
+  key=$(content_key "$3" "$4" "$(declare -f add_guest_scripts)" "${scripts[@]##*/}" "${scripts[@]/#/@}")
+  cached "$1" "$2" "$key" "putting the test scripts into the root image" add_guest_scripts "$3" "$4" "${scripts[@]}"
 }
 
 # ---- busybox initrd -------------------------------------------------------------------------
 build_initrd() {
-  local out=$1 init=$2 tree=$1/tree
-  mkdir -p "$tree"/{bin,dev,proc,sys,mnt,tmp} && cp /bin/busybox "$tree/bin/busybox" \
+  local out=$1 init=$2 busybox=$3 tree=$1/tree
+  mkdir -p "$tree"/{bin,dev,proc,sys,mnt,tmp} && cp "$busybox" "$tree/bin/busybox" \
     && ln -s busybox "$tree/bin/sh" && cp "$init" "$tree/init" && chmod 755 "$tree/init" || return 1
   # The init itself opens /dev/console: the kernel mounts no devtmpfs over an initrd.
   local wrapper=()
@@ -140,7 +145,11 @@ build_initrd() {
 }
 
 need_initrd() { # need_initrd VARIABLE: a directory with initrd.img
+  need_busybox_initrd "$1" initrd /bin/busybox
+}
+
+need_busybox_initrd() { # need_busybox_initrd VARIABLE NAME BUSYBOX
   local key init=$repo_root/tests/guest/initrd-init
-  key=$(content_key "$(declare -f build_initrd)" "@$init" "@/bin/busybox")
-  cached "$1" initrd "$key" "making a busybox initrd" build_initrd "$init"
+  key=$(content_key "$(declare -f build_initrd)" "@$init" "@$3")
+  cached "$1" "$2" "$key" "making a busybox initrd" build_initrd "$init" "$3"
 }
