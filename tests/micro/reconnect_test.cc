@@ -384,3 +384,18 @@ TEST_CASE("outboard-nvme is killed under I/O and resumes: the guest's driver doe
     check_recovered(link);
   }
 }
+
+TEST_CASE(
+    "outboard-nvme is killed under I/O and has forgotten: the guest's driver sets it up again, and "
+    "finds what it wrote") {
+  for (const std::string doorbells : {"page", "shadow", "trap"}) {
+    CAPTURE(doorbells);
+    const int deaths = full() ? 100 : 8;
+    OwnServer machine("nvme_forgets", R"(, "--doorbells", ")" + doorbells + "\"");
+    for (int i = 0; i < deaths; ++i) machine.kill_after(i % 2 == 0 ? 500ms : 100ms);
+    const Json link = machine.end();
+    CHECK(link["losses"] >= 2);
+    CHECK(link["resumes"] == 0);
+    check_recovered(link);
+  }
+}

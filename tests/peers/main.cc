@@ -15,6 +15,9 @@ int main(int argc, char** argv) {
       std::printf("SKIPPED: %s is not set: the tests with this peer do not run\n", variable);
     }
   }
+  if (!outboard::peers::has_kvm()) {
+    std::printf("SKIPPED: /dev/kvm does not open: SPDK is not killed under a guest\n");
+  }
   std::fflush(stdout);
   return context.run();
 }

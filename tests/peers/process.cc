@@ -83,6 +83,11 @@ std::optional<int> Process::wait(std::chrono::milliseconds patience) {
   return status_;
 }
 
+void Process::kill() {
+  ::kill(-pid_, SIGKILL);
+  wait(10s);
+}
+
 bool Process::running() {
   return !wait(0ms).has_value();
 }
@@ -107,6 +112,12 @@ Outcome run(const std::vector<std::string>& command, const Folder& folder) {
   Process process(command, folder / "run.log");
   const auto status = process.wait(60s);
   return {status && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1, process.output()};
+}
+
+bool has_kvm() {
+  const int kvm = ::open("/dev/kvm", O_RDWR | O_CLOEXEC);
+  if (kvm >= 0) ::close(kvm);
+  return kvm >= 0;
 }
 
 const char* peer(const char* variable) {

@@ -38,6 +38,8 @@ class Process final {
   // Its wait status, if it has ended within that time.
   std::optional<int> wait(std::chrono::milliseconds patience);
   [[nodiscard]] bool running();
+  // SIGKILL, to it and to what it has started; on return it is gone.
+  void kill();
   [[nodiscard]] std::string output() const;
 
  private:
@@ -56,6 +58,9 @@ struct Outcome {
   std::string output;
 };
 Outcome run(const std::vector<std::string>& command, const Folder& folder);
+
+// Whether /dev/kvm, of any kind, opens here.
+bool has_kvm();
 
 // The value of an environment variable, or nothing when it is not set or empty.
 const char* peer(const char* variable);

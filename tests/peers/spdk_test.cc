@@ -2,8 +2,6 @@
 // serves one NVMe controller on DIR/cntrl (its environment: NS_FILE, TRANSPORT).
 #include <atomic>
 #include <cstring>
-#include <fstream>
-#include <memory>
 #include <thread>
 
 #include <doctest/doctest.h>
@@ -14,6 +12,7 @@
 
 #include "tests/peers/nvme.h"
 #include "tests/peers/process.h"
+#include "tests/peers/spdk_target.h"
 #include "vfio_user/client.h"
 #include "vfio_user/wire.h"
 
@@ -24,34 +23,6 @@ using namespace std::chrono_literals;
 using vfio_user::Client;
 using vfio_user::DeviceDescription;
 namespace wire = vfio_user::wire;
-
-const char* const kFolder = peer("OUTBOARD_PEER_SPDK");
-
-// Its exit status is not judged: at SIGTERM it may crash on its own.
-struct Target {
-  explicit Target(bool interrupt_mode) {
-    std::vector<std::string> command = {std::string(kFolder) + "/start-nvmf", folder.path()};
-    std::vector<std::string> environment;
-    if (interrupt_mode) {
-      const std::string file = folder / "ns";
-      std::ofstream(file).put('\0');
-      REQUIRE(::truncate(file.c_str(), 64 << 20) == 0);
-      environment = {"NS_FILE=" + file, "TRANSPORT=\"disable_mappable_bar0\":true"};
-      command.push_back("--interrupt-mode");
-    }
-    process.emplace(command, folder / "log", environment);
-    REQUIRE_MESSAGE(wait_for_socket(*process, folder / "cntrl"), process->output());
-  }
-  std::unique_ptr<Client> connect() {
-    vfio_user::ClientOptions options;
-    options.timeouts.version = 20s;
-    auto client = Client::connect(folder / "cntrl", std::move(options));
-    REQUIRE_MESSAGE(client, (client ? "" : client.error().message));
-    return std::move(*client);
-  }
-  Folder folder;
-  std::optional<Process> process;
-};
 
 std::uint32_t config(const DeviceDescription& device, std::size_t at, std::size_t size) {
   std::uint32_t value = 0;
@@ -105,10 +76,10 @@ void use(Client& client, NvmeHost& nvme, const DeviceDescription& device,
 
 }  // namespace
 
-TEST_SUITE("SPDK" * doctest::skip(kFolder == nullptr)) {
+TEST_SUITE("SPDK" * doctest::skip(spdk_folder() == nullptr)) {
   TEST_CASE(
       "C76 nvmf target, mappable BAR0: 512 vectors, Identify by the doorbell page, a fresh one") {
-    Target target(false);
+    SpdkTarget target(SpdkMode::polling);
     for (int round = 0; round < 2; ++round) {
       CAPTURE(round);
       NvmeHost nvme;
@@ -130,11 +101,11 @@ TEST_SUITE("SPDK" * doctest::skip(kFolder == nullptr)) {
       });
       ::munmap(page, 4096);
     }
-    CHECK(target.process->running());
+    CHECK(target.process().running());
   }
 
   TEST_CASE("nvmf target, mappable BAR0: doorbells by acknowledged messages work as well") {
-    Target target(false);
+    SpdkTarget target(SpdkMode::polling);
     NvmeHost nvme;
     auto client = target.connect();
     const auto device = client->attach(nvme.windows());
@@ -145,7 +116,7 @@ TEST_SUITE("SPDK" * doctest::skip(kFolder == nullptr)) {
   }
 
   TEST_CASE("nvmf target in interrupt mode, no mappable BAR0: every doorbell is a posted write") {
-    Target target(true);
+    SpdkTarget target(SpdkMode::interrupt);
     NvmeHost nvme;
     auto client = target.connect();
     const auto device = client->attach(nvme.windows());
@@ -164,10 +135,9 @@ TEST_SUITE("SPDK" * doctest::skip(kFolder == nullptr)) {
   }
 
   TEST_CASE("nvmf target: outboard probe says what it is, and changes nothing") {
-    Target target(true);
+    SpdkTarget target(SpdkMode::interrupt);
     for (int i = 0; i < 2; ++i) {
-      const Outcome probe =
-          run({OUTBOARD_PROGRAM, "probe", target.folder / "cntrl"}, target.folder);
+      const Outcome probe = run({OUTBOARD_PROGRAM, "probe", target.socket()}, target.folder());
       CHECK_MESSAGE(probe.status == 0, probe.output);
       CHECK_MESSAGE(probe.output.find("4e58:0001") != std::string::npos, probe.output);
       std::this_thread::sleep_for(100ms);  // it accepts its next client by a timer
