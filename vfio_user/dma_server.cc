@@ -8,6 +8,7 @@
 #include <string>
 
 #include "vfio_user/codec.h"
+#include "vfio_user/ordered_copy.h"
 #include "vfio_user/text.h"
 
 namespace outboard::vfio_user {
@@ -114,7 +115,7 @@ int DmaServer::access(const IncomingMessage& message, std::vector<std::byte>& re
   return visit(request->address, request->count, write,
                [&](std::span<std::byte> memory, std::uint64_t at) {
                  if (write) {
-                   std::memcpy(memory.data(), data.data() + at, memory.size());
+                   copy_in_order(memory, data.subspan(at, memory.size()));
                  } else {
                    std::memcpy(reply.data() + kData + at, memory.data(), memory.size());
                  }

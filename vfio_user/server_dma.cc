@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "vfio_user/ordered_copy.h"
 #include "vfio_user/server_session.h"
 
 namespace outboard::vfio_user {
@@ -29,7 +30,7 @@ void copy(std::span<std::byte> memory, std::span<std::byte> into) {
   std::memcpy(into.data(), memory.data(), into.size());
 }
 void copy(std::span<std::byte> memory, std::span<const std::byte> from) {
-  std::memcpy(memory.data(), from.data(), from.size());
+  copy_in_order(memory.first(from.size()), from);
 }
 
 template <class Byte>
