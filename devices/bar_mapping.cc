@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "devices/host_page.h"
+
 namespace outboard::devices {
 
 BarMapping::BarMapping(const BarInfo& bar, BusDevice& window, const RegionPages& shared, Bus& bus,
@@ -44,7 +46,8 @@ void BarMapping::share() {
 void BarMapping::map_pages(std::uint64_t base) {
   for (const SharedPages& run : shared_.runs()) {
     const std::uint64_t at = base + run.offset;
-    if (at % 4096 != 0) return;  // a BAR smaller than a page, moved off page alignment: trapped
+    if (at % host_page() != 0)
+      return;  // a BAR smaller than a page, moved off page alignment: trapped
     const auto slot = mapper_.map(GuestAddress{at}, run.bytes, run.writable);
     if (slot) {
       slots_.push_back(*slot);

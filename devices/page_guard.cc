@@ -12,10 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "devices/host_page.h"
+
 namespace outboard::devices {
 namespace {
-
-constexpr std::uintptr_t kPage = 4096;
 
 // Written under `registrations`, read by anybody, in a signal handler too. `end` is written last
 // when an entry comes and first when it goes; 0: the entry is free.
@@ -56,13 +56,13 @@ std::uintptr_t first_gone(const Entry& entry, std::uintptr_t begin, std::uintptr
   const auto size = static_cast<std::uint64_t>(status.st_size);
   const std::uint64_t offset = entry.file_offset.load();
   if (size <= offset) return begin;
-  const std::uint64_t left = (size - offset + kPage - 1) & ~std::uint64_t{kPage - 1};
+  const std::uint64_t left = (size - offset + host_page() - 1) & ~(host_page() - 1);
   return left < end - begin ? begin + left : end;
 }
 
 void on_bus_error(int signal, siginfo_t* info, void* /*context*/) {
   const int saved = errno;
-  const auto page = reinterpret_cast<std::uintptr_t>(info->si_addr) & ~(kPage - 1);
+  const auto page = reinterpret_cast<std::uintptr_t>(info->si_addr) & ~(host_page() - 1);
   // Sent by kill() and the like it has no address.
   const std::size_t count = info->si_code > 0 ? in_use_below.load() : 0;
   for (std::size_t i = 0; i < count; ++i) {
@@ -75,7 +75,7 @@ void on_bus_error(int signal, siginfo_t* info, void* /*context*/) {
     // can be cut there (huge pages cannot).
     const bool done = gone <= page
                           ? replace(entry, gone, end)
-                          : replace(entry, page, page + kPage) || replace(entry, begin, end);
+                          : replace(entry, page, page + host_page()) || replace(entry, begin, end);
     errno = saved;
     if (done) return;
     break;
@@ -88,6 +88,7 @@ void on_bus_error(int signal, siginfo_t* info, void* /*context*/) {
 
 void install_handler() {
   static const bool once = [] {
+    static_cast<void>(host_page());  // asked for here, not first in the handler
     ::sigaction(SIGBUS, nullptr, &before);
     struct sigaction action {};
     action.sa_sigaction = on_bus_error;

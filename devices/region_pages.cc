@@ -8,16 +8,16 @@
 
 #include <sys/mman.h>
 
+#include "devices/host_page.h"
+
 namespace outboard::devices {
 namespace {
 
-constexpr std::uint64_t kPage = 4096;
-
-constexpr std::uint64_t page_down(std::uint64_t at) {
-  return at & ~(kPage - 1);
+std::uint64_t page_down(std::uint64_t at) {
+  return at & ~(host_page() - 1);
 }
-constexpr std::uint64_t page_up(std::uint64_t at) {
-  return page_down(at + kPage - 1);
+std::uint64_t page_up(std::uint64_t at) {
+  return page_down(at + host_page() - 1);
 }
 
 }  // namespace

@@ -5,14 +5,10 @@
 
 #include <fmt/core.h>
 
+#include "devices/host_page.h"
 #include "vmm/log.h"
 
 namespace outboard::vmm {
-namespace {
-
-constexpr std::uint64_t kPage = 4096;
-
-}  // namespace
 
 void Memslots::reserve(devices::AddressWindow window) {
   const std::lock_guard lock(mutex_);
@@ -40,8 +36,9 @@ devices::Result<devices::SlotId> Memslots::map(devices::GuestAddress at, std::sp
 devices::Result<devices::SlotId> Memslots::map_locked(std::uint64_t address,
                                                       std::span<std::byte> host, bool writable) {
   const std::uint64_t size = host.size();
-  const bool aligned = address % kPage == 0 && size % kPage == 0 &&
-                       reinterpret_cast<std::uintptr_t>(host.data()) % kPage == 0;
+  const std::uint64_t page = devices::host_page();
+  const bool aligned = address % page == 0 && size % page == 0 &&
+                       reinterpret_cast<std::uintptr_t>(host.data()) % page == 0;
   if (!aligned || size == 0 || address + size < address) {
     return devices::failure(
         fmt::format("a slot of {:#x} bytes at {:#x} is not made of whole pages", size, address),
