@@ -20,16 +20,16 @@ tl::expected<std::unique_ptr<Doorbells>, std::string> Doorbells::create() {
 }
 
 tl::expected<std::unique_ptr<Doorbells>, std::string> Doorbells::over(vfio_user::UniqueFd file) {
-  void* page = mmap(nullptr, kDoorbellPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(),
-                    reg::doorbells);
-  if (page == MAP_FAILED) {
+  // From the file's start: where the host has larger pages, its second 4 KiB begin none.
+  void* base = mmap(nullptr, kBar0Size, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+  if (base == MAP_FAILED) {
     return tl::unexpected(std::string("cannot map the doorbell page: ") + std::strerror(errno));
   }
-  return std::unique_ptr<Doorbells>(new Doorbells(std::move(file), static_cast<u32*>(page)));
+  return std::unique_ptr<Doorbells>(new Doorbells(std::move(file), static_cast<std::byte*>(base)));
 }
 
 Doorbells::~Doorbells() {
-  munmap(words_, kDoorbellPageSize);
+  munmap(base_, kBar0Size);
 }
 
 void Doorbells::clear_all() {

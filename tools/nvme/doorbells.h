@@ -45,10 +45,12 @@ class Doorbells {
   }
 
  private:
-  Doorbells(vfio_user::UniqueFd fd, u32* words) : fd_(std::move(fd)), words_(words) {}
+  Doorbells(vfio_user::UniqueFd fd, std::byte* base)
+      : fd_(std::move(fd)), base_(base), words_(reinterpret_cast<u32*>(base + reg::doorbells)) {}
 
   vfio_user::UniqueFd fd_;
-  u32* words_;
+  std::byte* base_;  // of the file
+  u32* words_;       // of the page
 };
 
 }  // namespace outboard::nvme

@@ -108,8 +108,15 @@ int run(int argc, char** argv) {
   controller.identity.vendor = kPciVendor;
   controller.identity.subsystem_vendor = kPciVendor;
   controller.io_queues = options.queues;
-  VfioDevice device(std::move(controller), std::move(*namespaces), std::move(*doorbells),
-                    options.doorbells, state.get());
+  DoorbellMode mode = options.doorbells;
+  if (const long page = ::sysconf(_SC_PAGESIZE);
+      mode == DoorbellMode::page && page > static_cast<long>(kDoorbellPageSize)) {
+    say("this host has pages of " + std::to_string(page / 1024) +
+        " KiB, larger than the doorbell page: doorbells are trapped");
+    mode = DoorbellMode::trap;
+  }
+  VfioDevice device(std::move(controller), std::move(*namespaces), std::move(*doorbells), mode,
+                    state.get());
 
   auto socket = PublishedSocket::create(options.socket);
   if (!socket) {

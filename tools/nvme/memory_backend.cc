@@ -43,10 +43,10 @@ int MemoryBackend::run(const BackendRequest& request) {
     case BackendRequest::Kind::write_zeroes:
     case BackendRequest::Kind::discard: {
       // Whole pages go back to the host, the ragged ends are cleared.
-      constexpr u64 kPage = 4096;
+      const u64 page = page_size_;
       const u64 end = request.offset + request.length;
-      const u64 first = (request.offset + kPage - 1) / kPage * kPage;
-      const u64 last = end / kPage * kPage;
+      const u64 first = (request.offset + page - 1) / page * page;
+      const u64 last = end / page * page;
       if (first >= last || madvise(base_ + first, last - first, MADV_DONTNEED) != 0) {
         std::memset(at, 0, request.length);
       } else {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include <tl/expected.hpp>
+#include <unistd.h>
 
 #include "tools/nvme/backend.h"
 
@@ -36,6 +37,7 @@ class MemoryBackend final : public Backend {
 
   std::byte* base_;
   u64 size_;
+  const u64 page_size_ = static_cast<u64>(::sysconf(_SC_PAGESIZE));  // the host's
   std::vector<BackendRequest*> done_;
 };
 
