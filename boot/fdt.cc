@@ -14,7 +14,8 @@ constexpr std::uint64_t kEcamPerBus = std::uint64_t{1} << 20;
 // device number of `interrupt-map` lies.
 constexpr std::uint32_t kPciIo = 0x0100'0000;
 constexpr std::uint32_t kPciMemory32 = 0x0200'0000;
-constexpr std::uint32_t kPciMemory64 = 0x0300'0000;
+constexpr std::uint32_t kPciMemory64 =
+    0x4300'0000;  // prefetchable: Linux warns of others this large
 constexpr std::uint32_t kPciDeviceShift = 11;
 constexpr std::uint32_t kPciDeviceMask = 0x1f << kPciDeviceShift;
 

@@ -1,4 +1,4 @@
-// Says what a file that is no x86-64 kernel seems to be, so that the message can name the remedy.
+// Names a file that is no kernel, or one of another machine, and the remedy. Pure.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,9 @@
 
 namespace outboard::boot {
 
-// One line for a file that is neither an ELF nor a bzImage.
-[[nodiscard]] std::string describe_foreign(std::span<const std::byte> file);
+enum class Wanted { x86_64, arm64 };  // the machine that the kernel is for
+
+// "is a …; give …": one line to put behind the file's name.
+[[nodiscard]] std::string describe_foreign(std::span<const std::byte> file, Wanted wanted);
 
 }  // namespace outboard::boot

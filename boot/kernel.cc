@@ -166,7 +166,7 @@ Result<LoadedKernel> load_kernel(std::span<const std::byte> file, std::span<std:
                                  Entry entry, UnpackedStore* store) {
   if (is_elf(file)) return load_vmlinux(file, ram, entry);
   if (is_bzimage(file)) return load_bzimage(file, ram, entry, store);
-  return fail(describe_foreign(file));
+  return fail(describe_foreign(file, Wanted::x86_64));
 }
 
 }  // namespace outboard::boot

@@ -21,11 +21,13 @@ namespace outboard::boot {
 enum class Protocol {
   pvh,      // 32-bit protected mode, EBX = hvm_start_info (Xen's PVH boot ABI)
   linux64,  // long mode, RSI = boot_params (Linux Documentation/arch/x86/boot.rst, 64-bit protocol)
+  arm64,    // EL1, no MMU, X0 = device tree (Linux Documentation/arch/arm64/booting.rst)
 };
 
 // What the user asked for.
 enum class Entry {
-  automatic,  // PVH when the (unpacked) ELF has the note, else the bzImage's 64-bit protocol
+  automatic,  // x86-64: PVH when the (unpacked) ELF has the note, else the bzImage's 64-bit
+              // protocol
   pvh,        // PVH or an error
   bzimage,    // the bzImage's 64-bit protocol or an error; the kernel unpacks and places itself
               // (KASLR)

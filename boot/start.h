@@ -50,11 +50,12 @@ struct BootInfo {
 
 struct EntryState {
   Protocol protocol = Protocol::pvh;
-  std::uint64_t rip = 0;
-  std::uint64_t info = 0;  // EBX of PVH: hvm_start_info; RSI of linux64: boot_params
+  std::uint64_t rip = 0;  // the first instruction
+  std::uint64_t info =
+      0;  // EBX of PVH: hvm_start_info; RSI of linux64: boot_params; X0: device tree
   std::uint64_t cr3 =
       0;  // linux64: identity map of the first 4 GiB in 2 MiB pages; PVH: 0, no paging
-  std::uint64_t gdt_base = 0;
+  std::uint64_t gdt_base = 0;  // x86-64, as the limit
   std::uint16_t gdt_limit = 0;
   std::uint64_t initrd_base = 0;
   std::uint64_t initrd_size = 0;
