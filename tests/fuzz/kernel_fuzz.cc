@@ -1,6 +1,9 @@
-// Kernel files: ELF and bzImage headers, and what lies packed behind them.
+// Kernel files: headers of ELF, bzImage, arm64 Image and EFI zboot, and what lies packed behind
+// them.
 #include <vector>
 
+#include "boot/arm64_image.h"
+#include "boot/arm64_start.h"
 #include "boot/kernel.h"
 #include "boot/start.h"
 #include "tests/fuzz/input.h"
@@ -14,9 +17,34 @@ namespace {
 constexpr std::size_t kRam = std::size_t{8} << 20;
 constexpr std::byte kUntouched{0xaa};
 
+// As the arm64 machine loads it. What is written is inside `ram`: the sanitizers watch.
+void load_for_arm64(std::span<const std::byte> file, std::span<std::byte> ram, bool with_initrd) {
+  constexpr std::uint64_t kBase = std::uint64_t{1} << 30;
+  const Extent extent = expected_arm64_extent(file, ram.size());
+  require(extent.size == 0 ||
+          (extent.address <= ram.size() && extent.size <= ram.size() - extent.address));
+  const auto kernel = load_arm64_kernel(file, ram, kBase);
+  if (!kernel) {
+    require(!kernel.error().message.empty());
+    return;
+  }
+  require(kernel->protocol == Protocol::arm64);
+  require(kernel->entry >= kBase && kernel->entry < kernel->end);
+  require(kernel->end <= kBase + ram.size());
+  const std::byte tree[3000]{};
+  const std::byte initrd[5000]{};
+  const auto state = place_arm64_boot_data(
+      *kernel, tree, std::span(initrd).first(with_initrd ? sizeof initrd : 0), ram, kBase);
+  if (!state) return;
+  require(state->info % 8 == 0 && state->info >= kernel->end);
+  require(state->info + sizeof tree <= kBase + ram.size());
+  require(!with_initrd || (state->initrd_base >= state->info + sizeof tree &&
+                           state->initrd_base + sizeof initrd <= kBase + ram.size()));
+}
+
 }  // namespace
 
-// One byte says how it is to be entered; the rest is the file.
+// One byte says how it is to be entered, and on which machine; the rest is the file.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   fuzz::Input input(data, size);
   constexpr Entry kEntries[] = {Entry::automatic, Entry::pvh, Entry::bzimage};
@@ -24,6 +52,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Entry entry = kEntries[how % 3];
   const auto file = input.rest();
 
+  if ((how & 0x40) != 0) {
+    static std::vector<std::byte> arm64_ram(kRam);
+    load_for_arm64(file, arm64_ram, how >= 128);
+    return 0;
+  }
   const Extent extent = expected_extent(file, kRam, entry);
   require(extent.size == 0 || (extent.address <= kRam && extent.size <= kRam - extent.address));
 

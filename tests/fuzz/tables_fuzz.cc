@@ -174,8 +174,46 @@ FdtDescription fdt_description(Input& input) {
                                   .pio = {input.number(), input.number()},
                                   .mmio32 = {input.number(), input.number()},
                                   .mmio64 = {input.number(), input.number()}};
+    for (std::size_t left = input.below(70); left > 0; --left) {
+      out.pci->irqs.push_back(
+          {input.byte(), input.byte(), static_cast<std::uint32_t>(input.number())});
+    }
+  }
+  if (input.one_in(2)) {
+    auto& arm = out.arm.emplace();
+    arm.distributor = {input.number(), input.number()};
+    arm.redistributors = {input.number(), input.number()};
+    arm.its = {input.number(), input.number()};
+    if (input.one_in(2)) {
+      auto& uart = arm.uart.emplace();
+      uart.registers = {input.number(), input.number()};
+      uart.spi = static_cast<std::uint32_t>(input.number());
+    }
+    if (input.one_in(2)) arm.power_key_spi = static_cast<std::uint32_t>(input.number());
+    if (input.one_in(2)) out.seeds.emplace().kaslr = input.number();
   }
   return out;
+}
+
+// Every interrupt of an arm64 tree ends at the GIC, every message at the ITS.
+void check_interrupts(const void* tree) {
+  const int gic = fdt_node_offset_by_compatible(tree, -1, "arm,gic-v3");
+  const int its = fdt_node_offset_by_compatible(tree, -1, "arm,gic-v3-its");
+  require(gic > 0 && its > 0 && fdt_parent_offset(tree, its) == gic);
+  int length = 0;
+  const auto* parent =
+      static_cast<const fdt32_t*>(fdt_getprop(tree, 0, "interrupt-parent", &length));
+  require(parent != nullptr && length == 4 && fdt32_ld(parent) == fdt_get_phandle(tree, gic));
+  const int pci = fdt_node_offset_by_compatible(tree, -1, "pci-host-ecam-generic");
+  if (pci < 0) return;
+  const auto* msi = static_cast<const fdt32_t*>(fdt_getprop(tree, pci, "msi-map", &length));
+  require(msi != nullptr && length == 16 && fdt32_ld(msi + 1) == fdt_get_phandle(tree, its));
+  const auto* map = static_cast<const fdt32_t*>(fdt_getprop(tree, pci, "interrupt-map", &length));
+  constexpr int kEntry = 10;  // cells: a PCI address and pin, the GIC and its address and specifier
+  require(map == nullptr || length % (kEntry * 4) == 0);
+  for (int at = 0; map != nullptr && at < length / 4; at += kEntry) {
+    require(fdt32_ld(map + at + 4) == fdt_get_phandle(tree, gic));
+  }
 }
 
 void check_fdt(const FdtDescription& description) {
@@ -192,6 +230,7 @@ void check_fdt(const FdtDescription& description) {
   require(line != nullptr && length == static_cast<int>(description.command_line.size()) + 1);
   require(std::memcmp(line, description.command_line.c_str(), static_cast<std::size_t>(length)) ==
           0);
+  if (description.arm) check_interrupts(tree->data());
 }
 
 }  // namespace
