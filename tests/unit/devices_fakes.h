@@ -149,7 +149,10 @@ class FakeMsiRouter final : public MsiRouter {
   Result<void> set_routes(std::span<const Route> routes) override {
     std::lock_guard lock(mutex_);
     ++routing_calls;
-    for (const Route& route : routes) routes_[route.gsi] = route.message;
+    for (const Route& route : routes) {
+      routes_[route.gsi] = route.message;
+      requesters.insert(route.requester);
+    }
     return {};
   }
   Result<void> connect(int eventfd, std::uint32_t gsi) override {
@@ -186,6 +189,7 @@ class FakeMsiRouter final : public MsiRouter {
 
   std::uint32_t free_gsis = 4096;
   std::uint32_t routing_calls = 0;
+  std::set<std::uint16_t> requesters;  // of all routes so far
 
  private:
   mutable std::mutex mutex_;

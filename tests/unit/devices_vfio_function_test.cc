@@ -289,6 +289,7 @@ TEST_CASE("C67 INTx, MSI-X, MSI and back: the old kind is disabled before the ne
   CHECK(guest.messages() == Messages{"irqs 0", "irqs 1", "w7 a2/2=195"});
   CHECK(guest.server->trigger(1, 1) == 0);
   CHECK(guest.msi.deliver() == std::vector<MsiMessage>{{0xfee00000, 0x4031}});
+  CHECK(guest.msi.requesters == std::set<std::uint16_t>{1 << 3});
   guest.cfg(kMsiCap + 16, 4, 2);
   CHECK(guest.server->trigger(1, 1) == 0);
   CHECK(guest.msi.deliver().empty());
@@ -304,6 +305,8 @@ TEST_CASE("MSI-X vectors of the server reach the guest; a masked one shows in th
   enable_msix(guest, 2);
   CHECK(guest.server->trigger(2, 1) == 0);
   CHECK(guest.msi.deliver() == std::vector<MsiMessage>{{0xfee00000, 0x4021}});
+  // PCIe 4.0 §2.2.6.2: bus 0, device 1, function 0.
+  CHECK(guest.msi.requesters == std::set<std::uint16_t>{1 << 3});
   CHECK(guest.server->trigger(2, 5) == ENOENT);  // lazy: never used by the guest
   guest.bus.write(guest.bar(0) + kTable + 16 + 12, 4, 1);
   CHECK(guest.server->trigger(2, 1) == 0);

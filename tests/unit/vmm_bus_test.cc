@@ -48,6 +48,19 @@ int read_byte(Bus::Reader& reader, std::uint64_t address, Space space = Space::m
 
 }  // namespace
 
+TEST_CASE("with a port window, ports are answered there as memory, and as ports no longer") {
+  Bus bus(0xb000000);
+  Numbered device(1);
+  const auto id = bus.map(Space::pio, 0x1000, 0x10, device, Priority::bar);
+  Bus::Reader reader(bus);
+  CHECK(read_byte(reader, 0xb001004) == 1);
+  CHECK(device.last_offset == 4);
+  CHECK(read_byte(reader, 0x1004, Space::pio) == 0xff);
+  CHECK(read_byte(reader, 0x1004) == 0xff);
+  bus.unmap(id);
+  CHECK(read_byte(reader, 0xb001004) == 0xff);
+}
+
 TEST_CASE("an access reaches the device of its range, with the offset from the mapping's base") {
   Bus bus;
   Numbered device(1);
