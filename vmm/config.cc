@@ -587,11 +587,11 @@ on_reboot = "restart"            # "restart" in place, or "exit" (status 0)
 power_button_deadline = "60s"    # after the power button, the guest is stopped at this deadline
 
 [kernel]
-path = "vmlinuz"                 # required: vmlinux (ELF with a PVH note) or bzImage
+path = "vmlinuz"                 # required: vmlinux (ELF with a PVH note) or bzImage; arm64: Image
 # initrd = "initrd.img"
 cmdline = ""                     # the guest's command line; nothing is added to it
 entry = "auto"                   # "auto" (PVH where possible), "pvh", or "bzimage" (64-bit protocol)
-keep_unpacked = true             # keep what a bzImage unpacks to in ~/.cache/outboard/kernels
+keep_unpacked = true             # keep what a packed kernel unpacks to in ~/.cache/outboard/kernels
 
 [console]
 type = "stdio"                   # "stdio", "file", "pty", "socket" or "none"

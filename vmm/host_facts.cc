@@ -41,6 +41,12 @@ HostFacts cpu_facts(std::string_view cpuinfo) {
   HostFacts facts;
   facts.cpu_model = value_of(cpuinfo, "model name");
   facts.hardware_kvm = has_word(flags, "vmx") || has_word(flags, "svm");
+  // arm64 names no models, and its /dev/kvm is the processor's own.
+  if (const auto maker = value_of(cpuinfo, "CPU implementer"); !maker.empty()) {
+    const auto part = value_of(cpuinfo, "CPU part");
+    facts.cpu_model = "CPU implementer " + std::string(maker) + ", part " + std::string(part);
+    facts.hardware_kvm = true;
+  }
   return facts;
 }
 

@@ -10,8 +10,8 @@ namespace outboard::vmm {
 struct HostFacts {
   std::string cpu_model;  // as /proc/cpuinfo names it; empty: unknown
   std::string kernel;     // its release, as uname -r prints it
-  // The processor has VMX or SVM. Without them /dev/kvm, where there is one, interprets the guest's
-  // kernel code.
+  // The processor has VMX or SVM, or is an arm64 one. Without them /dev/kvm, where there is one,
+  // interprets the guest's kernel code.
   bool hardware_kvm = false;
 };
 

@@ -69,6 +69,8 @@ VcpuExit Vcpu::run() {
     case EFAULT:
     case EHWPOISON:
       return PagesGoneExit{};
+    case ENOSYS:  // arm64: an access of several registers to where there is no memory
+      return FailureExit{"KVM cannot decode an access of the guest to a device"};
     default:
       return FailureExit{fmt::format("KVM_RUN failed: {}", std::strerror(errno))};
   }
