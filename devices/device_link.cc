@@ -53,14 +53,38 @@ bool DeviceLink::was_reset_since(std::uint64_t generation) const {
   return reset_before_ > generation;
 }
 
-void DeviceLink::note_posted(std::uint32_t region, std::uint64_t offset,
-                             std::span<const std::byte> from) {
-  if (posted_ == nullptr || from.size() > 8) return;
-  if (reset_register_ && reset_register_->first == region && offset <= reset_register_->second &&
-      reset_register_->second < offset + from.size()) {
-    posted_->forget_earlier();
+bool DeviceLink::is_fence(std::uint32_t region, std::uint64_t offset, std::size_t size) const {
+  return region == fence_region_ && std::ranges::any_of(fences_, [&](std::uint64_t fence) {
+           return offset <= fence && fence < offset + size;
+         });
+}
+
+vfio_user::Result<std::size_t> DeviceLink::read(vfio_user::Client& client, std::uint32_t region,
+                                                std::uint64_t offset, std::span<std::byte> into) {
+  const std::uint64_t asked = posted_ != nullptr ? posted_->now() : 0;
+  auto got = client.region_read(region, offset, into);
+  if (posted_ != nullptr && (got || got.error().kind == Error::Kind::server)) {
+    posted_->answered(asked);
   }
-  posted_->note(region, offset, from);
+  return got;
+}
+
+vfio_user::Result<void> DeviceLink::write(vfio_user::Client& client, std::uint32_t region,
+                                          std::uint64_t offset, std::span<const std::byte> from) {
+  using vfio_user::Write;
+  if (posted_ == nullptr || from.size() > 8) {
+    return client.region_write(region, offset, from, Write::may_post);
+  }
+  if (is_fence(region, offset, from.size())) {
+    const std::uint64_t asked = posted_->now();
+    auto done = client.region_write(region, offset, from, Write::wait);
+    if (done || done.error().kind == Error::Kind::server) posted_->answered(asked);
+    return done;
+  }
+  PostedWrites::Slot* const slot = posted_->note(region, offset, from);
+  auto done = client.region_write(region, offset, from, Write::may_post);
+  if (done) posted_->sent(slot);
+  return done;
 }
 
 void DeviceLink::note_answer() {
@@ -157,6 +181,7 @@ bool DeviceLink::resumes() const {
 
 vfio_user::Result<void> DeviceLink::repeat_posted() {
   if (posted_ == nullptr) return {};
+  const std::uint64_t asked = posted_->now();
   for (const PostedWrites::Write& write : posted_->list()) {
     repeated_.fetch_add(1, std::memory_order_relaxed);
     auto done =
@@ -164,6 +189,7 @@ vfio_user::Result<void> DeviceLink::repeat_posted() {
                               vfio_user::Write::wait);
     if (!done && !client_->alive()) return done;
   }
+  posted_->answered(asked);
   return {};
 }
 

@@ -18,6 +18,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "devices/access_gate.h"
 #include "devices/guest_log.h"
@@ -88,8 +89,12 @@ class DeviceLink final {
     }
     return access_again(repeat, generation, op);
   }
-  // Inside an operation: this write may be posted, and be lost with its server.
-  void note_posted(std::uint32_t region, std::uint64_t offset, std::span<const std::byte> from);
+  // Inside an operation: a read, and a write that is posted where that is allowed. A write that
+  // may be lost with its server is remembered until an answer shows that it was not.
+  vfio_user::Result<std::size_t> read(vfio_user::Client& client, std::uint32_t region,
+                                      std::uint64_t offset, std::span<std::byte> into);
+  vfio_user::Result<void> write(vfio_user::Client& client, std::uint32_t region,
+                                std::uint64_t offset, std::span<const std::byte> from);
   // Once, and not at all while the gate is closed.
   template <class Op>
   auto try_access(Op&& op) -> decltype(op(std::declval<vfio_user::Client&>())) {
@@ -141,10 +146,12 @@ class DeviceLink final {
   // From now on nobody waits, and the client is closed: the machine ends.
   void stop();
 
-  // A write to this register begins a new life of the device: what was posted before is not
-  // repeated. Before the first access.
-  void set_reset_register(std::uint32_t region, std::uint64_t offset) {
-    reset_register_ = {{region, offset}};
+  // Writes to these registers give others another meaning: where writes may have to be repeated,
+  // these are not posted, so that what was posted before them is known to be done. Before the first
+  // access.
+  void set_fences(std::uint32_t region, std::vector<std::uint64_t> offsets) {
+    fence_region_ = region;
+    fences_ = std::move(offsets);
   }
 
   LinkCounters counters() const;
@@ -188,6 +195,7 @@ class DeviceLink final {
   void note_timeout(const vfio_user::Error& why);
   void died_inside(vfio_user::Client& client);
   bool was_reset_since(std::uint64_t generation) const;
+  bool is_fence(std::uint32_t region, std::uint64_t offset, std::size_t size) const;
   void say(Severity severity, const std::string& text);
 
   const Options options_;
@@ -199,7 +207,8 @@ class DeviceLink final {
   std::shared_ptr<vfio_user::Client> client_;
   std::uint64_t generation_ = 1;
   std::unique_ptr<PostedWrites> posted_;  // none where nothing will be repeated
-  std::optional<std::pair<std::uint32_t, std::uint64_t>> reset_register_;
+  std::uint32_t fence_region_ = 0;
+  std::vector<std::uint64_t> fences_;
   std::optional<vfio_user::ResumeCapability> identity_;  // of the server in use
 
   std::atomic<bool> slow_{false};

@@ -25,7 +25,7 @@ void RegionWindow::read(std::uint64_t offset, std::span<std::byte> data) {
     look_at_pages(offset, data.size());
     const auto got = link_.access(DeviceLink::Repeat::always, [&](vfio_user::Client& client) {
       count(counters_.bar_reads);
-      return client.region_read(shape_.region, offset, data);
+      return link_.read(client, shape_.region, offset, data);
     });
     if (got && *got == data.size()) {
       if (counters_.marks != nullptr) counters_.marks->read(shape_.region, offset, data);
@@ -51,8 +51,7 @@ void RegionWindow::write(std::uint64_t offset, std::span<const std::byte> data) 
     if (events_ != nullptr && !events_->covers(offset, data.size())) {
       return write_and_ask(client, offset, data);
     }
-    link_.note_posted(shape_.region, offset, data);
-    return client.region_write(shape_.region, offset, data, vfio_user::Write::may_post);
+    return link_.write(client, shape_.region, offset, data);
   });
   if (!done) report("write", offset, data.size(), done.error());
 }

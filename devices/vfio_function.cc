@@ -33,6 +33,7 @@ using pci::command::kForwarded;
 // Mass storage, non-volatile memory, NVM Express (PCI Code and ID Assignment 1.11 §1.2).
 constexpr std::uint32_t kNvmeClass = 0x010802;
 constexpr std::uint64_t kNvmeControllerConfiguration = 0x14;  // NVMe 1.4 §3.1.5
+constexpr std::uint64_t kNvmeAdminDoorbell = 0x1000;          // NVMe 1.4 §3.1.24
 
 constexpr std::uint32_t all_ones(std::uint32_t size) {
   return size >= 4 ? 0xffffffff : (1U << (8 * size)) - 1;
@@ -162,8 +163,11 @@ Result<void> VfioFunction::Impl::build() {
   config_ =
       std::make_unique<VfioConfig>(*plan, description_.config, remote_config_, counters_, log_);
   const bool nvme = config_->peek(pci::kRevisionId, 4) >> 8 == kNvmeClass;
-  // A controller that is enabled anew has no queues: doorbells of before must not be rung again.
-  if (nvme) link_.set_reset_register(vfio_user::kRegionBar0, kNvmeControllerConfiguration);
+  // After these a doorbell may be another queue's, and must not be rung again: a controller that is
+  // enabled has none, and admin commands delete and create them.
+  if (nvme) {
+    link_.set_fences(vfio_user::kRegionBar0, {kNvmeControllerConfiguration, kNvmeAdminDoorbell});
+  }
   if (options_.marks != nullptr) {
     access_marks_.emplace(*options_.marks, nvme);
     counters_.marks = &*access_marks_;
