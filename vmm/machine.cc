@@ -66,6 +66,7 @@ class MachineImpl final : public Machine {
   void press_on_main();
   std::optional<ExitReason> handle_events();
   void pause_vcpus();
+  ExitReason powered_off(std::string message);
   ExitReason vcpu_failed(const VcpuEvent& event);
   std::optional<ExitReason> restart();
   void shut_down();
@@ -326,11 +327,10 @@ std::optional<ExitReason> MachineImpl::handle_events() {
   if (!event) return std::nullopt;
   switch (event->kind) {
     case VcpuEvent::Kind::power_off:
-      return ExitReason{ExitStatus::powered_off, 0, "the guest powered off"};
+      return powered_off("the guest powered off");
     case VcpuEvent::Kind::reset:
       if (config_.on_reboot == OnReboot::exit) {
-        return ExitReason{ExitStatus::powered_off, 0,
-                          "the guest asked for a reboot; on_reboot = \"exit\" ends it"};
+        return powered_off("the guest asked for a reboot; on_reboot = \"exit\" ends it");
       }
       return restart();
     case VcpuEvent::Kind::shutdown:
@@ -338,6 +338,18 @@ std::optional<ExitReason> MachineImpl::handle_events() {
       return vcpu_failed(*event);
   }
   return std::nullopt;
+}
+
+// A guest that ends because a device reads all ones does not hide that loss, of which the loop may
+// not have been told yet.
+ExitReason MachineImpl::powered_off(std::string message) {
+  const auto stops = [](const PciDevice& device) { return device.stops_machine(); };
+  while (!events_.stop_reason() && std::ranges::any_of(devices_, stops)) loop_.run_once();
+  const auto stop = events_.stop_reason();
+  if (stop && stop->status == ExitStatus::device_lost) {
+    return {stop->status, stop->signal, stop->message};
+  }
+  return {ExitStatus::powered_off, 0, std::move(message)};
 }
 
 // A vCPU may be waiting for a server to come back, which must keep nobody.

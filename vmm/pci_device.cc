@@ -129,6 +129,11 @@ std::vector<PlacedBar> PciDevice::bars() const {
   return bars;
 }
 
+bool PciDevice::stops_machine() const {
+  return config_->on_disconnect == OnDisconnect::stop &&
+         function_->link().state == devices::LinkState::failed;
+}
+
 DeviceCounters PciDevice::counters() const {
   DeviceCounters counters;
   counters.name = config_->name;

@@ -47,6 +47,9 @@ class PciDevice {
   // thread.
   void let_wait(bool may) { function_->let_wait(may); }
 
+  // Its loss ends the machine, and it is lost: the event loop is told, or about to be. Any thread.
+  [[nodiscard]] bool stops_machine() const;
+
   // The BARs where they are now. Main thread.
   [[nodiscard]] std::vector<PlacedBar> bars() const;
 
