@@ -89,6 +89,11 @@ static inline uint64_t rdmsr(uint32_t index) {
 static inline void wrmsr(uint32_t index, uint64_t v) {
   __asm__ volatile("wrmsr" ::"c"(index), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)));
 }
+static inline uint64_t rdtsc(void) {
+  uint32_t low, high;
+  __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+  return ((uint64_t)high << 32) | low;
+}
 static inline void cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
   __asm__ volatile("cpuid"
                    : "=a"(out[0]), "=b"(out[1]), "=c"(out[2]), "=d"(out[3])

@@ -12,7 +12,10 @@ enum { kNvmeSlot = 1, kAdminEntries = 16, kIoEntries = 16 };
 #define DOORBELLS 0x1004000UL    // the buffer: what would have been rung
 #define EVENT_INDEX 0x1005000UL  // the buffer: when the controller wants to be told
 #define DATA 0x1006000UL
-enum { kCc = 0x14, kCsts = 0x1c, kAqa = 0x24, kAsq = 0x28, kAcq = 0x30, kSq1Doorbell = 0x1008 };
+#define WRITTEN 0x1010000UL
+#define SEEN 0x1020000UL
+enum { kPatience = 1000000000 };  // cycles of the time stamp counter: some tenths of a second
+enum { kCc = 0x14, kCsts = 0x1c, kAqa = 0x24, kAsq = 0x28, kAcq = 0x30, kSq1Doorbell = 0x1008, kCq1Doorbell = 0x100c };
 
 static uint64_t nvme_bar;
 static uint32_t admin_tail, admin_head, admin_phase, io_tail, io_head, io_phase;
@@ -21,9 +24,25 @@ static inline void zero_pages(uint64_t from, uint64_t to) {
   for (; from < to; from += 8) write64(from, 0);
 }
 
+// The controller's status; a controller that is gone is the guest's end.
+static inline uint32_t nvme_status(void) {
+  const uint32_t status = read32(nvme_bar + kCsts);
+  if (status == 0xffffffff) {
+    put_string("gone\n");
+    power_off();
+  }
+  return status;
+}
+
+// Between looks at its status: a server is asked now and then, not all the time.
+static inline void nvme_pause(void) {
+  const uint64_t begin = rdtsc();
+  while (rdtsc() - begin < kPatience / 64) relax();
+}
+
 static inline void nvme_disable(void) {
   write32(nvme_bar + kCc, 0);
-  while ((read32(nvme_bar + kCsts) & 1) != 0) relax();
+  while ((nvme_status() & 1) != 0) nvme_pause();
 }
 
 static inline void nvme_enable(void) {
@@ -36,7 +55,7 @@ static inline void nvme_enable(void) {
   write32(nvme_bar + kAcq, (uint32_t)ADMIN_CQ);
   write32(nvme_bar + kAcq + 4, 0);
   write32(nvme_bar + kCc, 6u << 16 | 4u << 20 | 1);
-  while ((read32(nvme_bar + kCsts) & 1) == 0) relax();
+  while ((nvme_status() & 1) == 0) nvme_pause();
 }
 
 static inline void nvme_find(void) {
@@ -46,10 +65,21 @@ static inline void nvme_find(void) {
   nvme_bar = bar_address(kNvmeSlot, 0);
 }
 
+// Waits for the next completion. Now and then it looks whether the controller is still there.
+static inline void await_phase(uint64_t entry, uint32_t phase) {
+  uint64_t asked = rdtsc();
+  while ((read32(entry + 12) >> 16 & 1) != phase) {
+    relax();
+    if (rdtsc() - asked < kPatience) continue;
+    (void)nvme_status();
+    asked = rdtsc();
+  }
+}
+
 // Status 0 or the end of the guest.
 static inline void await(uint64_t queue, uint32_t entries, uint32_t* head, uint32_t* phase) {
   const uint64_t entry = queue + 16 * *head;
-  while ((read32(entry + 12) >> 16 & 1) != *phase) relax();
+  await_phase(entry, *phase);
   check_equal(read32(entry + 12) >> 17, 0, "status");
   *head = (*head + 1) % entries;
   if (*head == 0) *phase ^= 1;
@@ -73,6 +103,32 @@ static inline void admin(uint8_t opcode, uint64_t pointer1, uint64_t pointer2, u
 static inline void create_queues(void) {
   admin(0x05, IO_CQ, 0, (kIoEntries - 1) << 16 | 1, 1);
   admin(0x01, IO_SQ, 0, (kIoEntries - 1) << 16 | 1, 1 << 16 | 1);
+}
+
+// One block, at the doorbells, with everything in it checked.
+static inline void one_block(uint8_t opcode, uint64_t memory, uint32_t block) {
+  const uint64_t entry = IO_SQ + 64 * io_tail;
+  zero_pages(entry, entry + 64);
+  write32(entry, opcode | (io_tail + 1) << 16);
+  write32(entry + 4, 1);
+  write64(entry + 24, memory);
+  write32(entry + 40, block);
+  io_tail = (io_tail + 1) % kIoEntries;
+  write32(nvme_bar + kSq1Doorbell, io_tail);
+  const uint64_t completion = IO_CQ + 16 * io_head;
+  await_phase(completion, io_phase);
+  check_equal(read32(completion + 12) & 0xffff, read32(entry) >> 16, "command id");
+  await(IO_CQ, kIoEntries, &io_head, &io_phase);
+  write32(nvme_bar + kCq1Doorbell, io_head);
+}
+
+// Writes a block with a pattern of `round`, reads it back and compares.
+static inline void write_and_read(uint64_t round, uint32_t block) {
+  for (int i = 0; i < 64; ++i) write64(WRITTEN + 8 * i, round << 8 | i);
+  one_block(0x01, WRITTEN, block);
+  zero_pages(SEEN, SEEN + 512);
+  one_block(0x02, SEEN, block);
+  for (int i = 0; i < 64; ++i) check_equal(read64(SEEN + 8 * i), round << 8 | i, "data");
 }
 
 // A read of one block into DATA, not yet told.
