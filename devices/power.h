@@ -18,8 +18,9 @@ struct PowerEvent {
   std::uint8_t value = 0;  // boot_mark: the byte written
 };
 
-// Map kSize bytes at the sleep control port, Space::pio. The handler runs on the vCPU thread that
-// made the access, with no lock held; it must not wait for that vCPU.
+// Map kSize bytes at the place of the sleep control register, in either space. A guest with PSCI
+// uses the boot mark alone. The handler runs on the vCPU thread that made the access, with no lock
+// held; it must not wait for that vCPU.
 class PowerBlock final : public BusDevice {
  public:
   static constexpr std::uint64_t kSleepControl = 0;  // 1 byte: SLP_EN bit 5, SLP_TYP bits 4:2
@@ -39,8 +40,8 @@ class PowerBlock final : public BusDevice {
   std::function<void(PowerEvent)> handler_;  // set once, called by any vCPU
 };
 
-// The line of the generic event device whose _EVT method notifies the power button. press() may be
-// called from any thread; each call is one edge.
+// The line of the generic event device whose _EVT method notifies the power button, or of a device
+// tree's power key. press() may be called from any thread; each call is one edge.
 class PowerButton final {
  public:
   explicit PowerButton(InterruptLine& line) : line_(line) {}

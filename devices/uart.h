@@ -23,7 +23,7 @@ class ConsoleOutput {
   virtual std::size_t write(std::span<const std::byte> data) = 0;
 };
 
-// Map kSize bytes (port 0x3F8), Space::pio. Every member may be called from any thread.
+// Map kSize bytes, in either space. Every member may be called from any thread.
 class Uart16550 final : public BusDevice {
  public:
   static constexpr std::uint64_t kSize = 8;

@@ -8,6 +8,7 @@
 
 #include "tests/unit/boot_tools.h"
 #include "vmm/aarch64/guest_tree.h"
+#include "vmm/aarch64/host_pages.h"
 #include "vmm/aarch64/layout.h"
 
 using namespace outboard;
@@ -141,6 +142,17 @@ constexpr const char* kGolden = R"(/dts-v1/;
 )";
 
 }  // namespace
+
+TEST_CASE("arm64: hosts with pages of 4 and 16 KiB are fit, 64 KiB are refused in one line") {
+  CHECK(arm::check_host_pages(4096));
+  CHECK(arm::check_host_pages(16384));
+  const auto refused = arm::check_host_pages(65536);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().status == ExitStatus::no_kvm);
+  CHECK(refused.error().message ==
+        "this host's kernel has pages of 64 KiB, outboard runs with 4 and 16 KiB; start a kernel "
+        "with such pages");
+}
 
 TEST_CASE("arm64: RAM is one window from 1 GiB up, a multiple of 2 MiB") {
   for (const std::uint64_t size : {64 * kMiB, 3 * kGiB + 2 * kMiB, 64 * kGiB}) {

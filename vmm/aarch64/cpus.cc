@@ -6,9 +6,10 @@
 #include <utility>
 
 #include <fmt/core.h>
-#include <unistd.h>
 
+#include "devices/host_page.h"
 #include "vmm/aarch64/gic.h"
+#include "vmm/aarch64/host_pages.h"
 #include "vmm/aarch64/layout.h"
 #include "vmm/aarch64/registers.h"
 #include "vmm/arch.h"
@@ -36,8 +37,6 @@ constexpr std::uint64_t kEntryState = 0x3c5;
 // What a KVM that does not say gives, and what the machine takes at most.
 constexpr unsigned kDefaultAddressBits = 40;
 static_assert(aarch64::kMostAddressBits == kDefaultAddressBits);
-
-constexpr long kLargestPage = 16 * 1024;
 
 tl::unexpected<MachineError> refused(const std::string& what, int error) {
   return failure(ExitStatus::no_kvm,
@@ -119,13 +118,8 @@ std::uint32_t irq_line(std::uint32_t gsi) {
 }
 
 Result<std::unique_ptr<const HostCpu>> HostCpu::ask(const Kvm& kvm) {
-  // Devices share pages of 4 KiB, DMA windows are multiples of 2 MiB: larger pages fit neither.
-  if (const long page = ::sysconf(_SC_PAGESIZE); page > kLargestPage) {
-    return failure(
-        ExitStatus::no_kvm,
-        fmt::format("this host's kernel has pages of {} KiB, outboard runs with 4 and 16 "
-                    "KiB; start a kernel with such pages",
-                    page / 1024));
+  if (auto fit = aarch64::check_host_pages(devices::host_page()); !fit) {
+    return tl::unexpected(fit.error());
   }
   const int bits = kvm.capability(KVM_CAP_ARM_VM_IPA_SIZE);
   return std::make_unique<const Arm64HostCpu>(
