@@ -19,6 +19,16 @@ fails() {
   fi
 }
 
+# foreign_sample FILE: what a kernel of the other architecture begins with.
+foreign_sample() {
+  truncate -s 1M "$1"
+  case $guest_arch in
+    x86_64) printf 'MZ' | at "$1" 0 && printf 'ARM\x64' | at "$1" 56 ;;
+    aarch64) printf '\x55\xaaxxHdrS\x0f\x02' | at "$1" 510 && printf '\x04' | at "$1" 497 ;;
+  esac
+}
+at() { dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
+
 group errors 120 "bad input: one clear line, the documented status, nothing left behind"
 test_errors() {
   local d=$group_dir long
@@ -36,6 +46,13 @@ test_errors() {
   fails "a kernel that is truncated" 4 'truncated' outboard run "$CONFIGS/busybox.toml" --kernel "$d/truncated" --initrd "$GUEST_INITRD"
   head -c 100000 /dev/urandom >"$d/foreign"
   fails "a kernel that is none" 4 'foreign' outboard run "$CONFIGS/busybox.toml" --kernel "$d/foreign" --initrd "$GUEST_INITRD"
+  local other=arm64
+  if [[ $guest_arch == aarch64 ]]; then other=x86; fi
+  foreign_sample "$d/other"
+  fails "the header of an $other kernel" 4 "other.*$other" outboard run "$CONFIGS/busybox.toml" --kernel "$d/other" --initrd "$GUEST_INITRD"
+  if [[ -s ${FOREIGN_KERNEL:-} ]]; then
+    fails "Debian's $other kernel" 4 "foreign-kernel.*$other" outboard run "$CONFIGS/busybox.toml" --kernel "$FOREIGN_KERNEL" --initrd "$GUEST_INITRD"
+  fi
   fails "an initrd that is missing" 4 'absent-initrd' outboard run "$CONFIGS/busybox.toml" --kernel "$GUEST_KERNEL" --initrd "$d/absent-initrd"
   fails "memory too small" '3' 'memory' "${boot[@]}" --memory 1M
   fails "a device's socket that is absent" 7 'absent.sock' "${root[@]}" --set "device.root.socket=$d/absent.sock"

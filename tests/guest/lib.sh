@@ -4,7 +4,8 @@
 #
 # Given by the caller: CONFIGS (folder of the example machines), GUEST_KERNEL, GUEST_INITRD,
 # GUEST_DISKS (root images that may be written to), OUT (logs), outboard and outboard-nvme in PATH; and, if
-# wanted, GUEST_OPTIONS (more of the kernel's command line), LIMIT_FACTOR, FIO_SECONDS, VERBOSE.
+# wanted, GUEST_OPTIONS (more of the kernel's command line), FOREIGN_KERNEL (one of the other architecture),
+# PROGRAMS and PROGRAMS_BUILT_IN (see programs.sh), GUEST_ARCH, LIMIT_FACTOR, FIO_SECONDS, VERBOSE.
 
 guest_options="mitigations=off random.trust_cpu=on ${GUEST_OPTIONS:-}"
 results=$OUT/results
@@ -124,10 +125,12 @@ next_disk() {
 }
 
 # ---- groups ----------------------------------------------------------------------------------
-# group NAME LIMIT DESCRIPTION: registers the function test_NAME.
+# group NAME LIMIT DESCRIPTION [ARCHITECTURE]: registers the function test_NAME, if need be for one architecture only.
+guest_arch=${GUEST_ARCH:-$(uname -m)}
 group_names=()
 declare -A group_limits group_descriptions
 group() {
+  [[ ${4:-$guest_arch} == "$guest_arch" ]] || return 0
   group_names+=("$1")
   group_limits[$1]=$2
   group_descriptions[$1]=$3

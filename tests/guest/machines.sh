@@ -16,7 +16,7 @@ test_busybox() {
   matches "it saw the host bridge" "$(<"$group_dir/console.log")" 'outboard-initrd: PCI 0000:00:00.0'
 }
 
-group bzimage 60 "the bzImage's own 64-bit entry instead of PVH"
+group bzimage 60 "the bzImage's own 64-bit entry instead of PVH" x86_64
 test_bzimage() {
   run_machine "$CONFIGS/busybox.toml" --initrd "$GUEST_INITRD" --set kernel.entry=bzimage
   expect_status 0 "outboard ends with status 0 after the guest's power-off"
@@ -65,7 +65,7 @@ test_hugepages() {
   echo "$old" >$pool
 }
 
-group spdk 120 "configs/spdk.toml, with outboard-nvme on its socket"
+group spdk 120 "configs/spdk.toml, with outboard-nvme on its socket" x86_64
 test_spdk() {
   root_on_disk || return
   test_boot hello spdk.toml --set "$(root_socket)"
@@ -106,7 +106,7 @@ test_reboots() {
   is "over one connection" "$(statistic root .connections)" 1
 }
 
-group debian 300 "configs/debian.toml: systemd to a login prompt; SIGTERM presses the power button"
+group debian 300 "configs/debian.toml: systemd to a login prompt; SIGTERM presses the power button" x86_64
 test_debian() {
   local disk pid
   next_disk disk || return

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/arch.h"
 #include "vmm/kvm.h"
 #include "vmm/kvm_abi.h"
 
@@ -15,7 +16,7 @@ TEST_CASE("an absent /dev/kvm: status 5, the remedy named") {
   REQUIRE_FALSE(kvm);
   CHECK(kvm.error().status == ExitStatus::no_kvm);
   CHECK(kvm.error().message.find("is absent") != std::string::npos);
-  CHECK(kvm.error().message.find("modprobe") != std::string::npos);
+  CHECK(kvm.error().message.find(arch::kvm_remedy()) != std::string::npos);
 }
 
 TEST_CASE("a file that is no KVM: status 5, said as it is") {

@@ -85,6 +85,9 @@ need_foreign_initrd() { # need_foreign_initrd VARIABLE: a directory with initrd.
   need_busybox_initrd "$1" initrd-arm64 "$base/busybox"
 }
 
+# testbed_packages ARCH: the group of packages (packages.sh) that its emulated machine needs.
+testbed_packages() { if [[ $1 == aarch64 ]]; then echo testbed-arm64; else echo testbed; fi; }
+
 # need_guest_images ARCH KERNEL ROOT INITRD: all that a guest of the architecture boots, into these variables.
 need_guest_images() {
   case $1 in

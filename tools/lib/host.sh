@@ -12,7 +12,9 @@ host_kind() {
   fi
 }
 
+# host_sentence [ARCH]: where guests of that architecture run.
 host_sentence() {
+  if [[ ${1:-$(uname -m)} != "$(uname -m)" ]]; then echo "this host is $(uname -m): $1 guests run through tools/testbed"; return; fi
   case $(host_kind) in
     hardware) echo "Linux guests run on this host's hardware KVM" ;;
     software) echo "/dev/kvm is here but without SVM or VMX (software KVM): Linux guests run through tools/testbed" ;;

@@ -1,0 +1,62 @@
+# shellcheck shell=bash disable=SC2154,SC2034
+# The arm64 lane of tools/test: cross-compiled programs, under qemu-user and in the emulated arm64 machine.
+# Sourced by tools/test after test_groups.sh.
+
+arm64_tests='unit_vfio_user unit_boot unit_devices unit_vmm unit_nvme protocol cost'
+arm64_missing=''  # why the lane cannot run
+
+arm64_wanted() { wanted arm64-unit || wanted arm64-guests; }
+
+# Packages, libraries and images; where they cannot be had, the lane is skipped, not the rest.
+set_up_arm64() {
+  local log=$work/arm64-set-up status=0
+  if [[ $(uname -m) == aarch64 ]]; then
+    arm64_missing="this host is arm64: the other groups are of that architecture"
+    return
+  fi
+  (
+    # shellcheck disable=SC2030
+    local sysroot='' kernel='' root='' initrd=''
+    ensure_packages cross testbed-arm64
+    link_sysroot sysroot
+    if wanted arm64-guests; then need_guest_images aarch64 kernel root initrd; fi
+  ) 2> >(tee "$log" >&2) || status=$?
+  ((status)) || return 0
+  arm64_missing=$(sed -n "s/^$tool: //p" "$log" | tail -n 1)
+  : "${arm64_missing:=its set-up ended with status $status}"
+}
+
+arm64_can_run() { # arm64_can_run PRESET TITLE
+  if [[ -n $arm64_missing ]]; then
+    begin_group "$2"
+    skip "$2" "$arm64_missing"
+    end_group
+    return 1
+  fi
+  have_build "$1" "$2"
+}
+
+build_arm64() {
+  local targets
+  [[ -z $arm64_missing ]] || return 0
+  read -ra targets <<<"$arm64_tests"
+  build_preset aarch64-plain "${targets[@]}" outboard-nvme
+  if wanted arm64-guests; then build_preset aarch64 outboard outboard-nvme; fi
+}
+
+# What is left out here (tests/needs_kernel) runs with the guests.
+group_arm64_unit() {
+  local title="arm64: unit, protocol (qemu-user)"
+  arm64_can_run aarch64-plain "$title" || return 0
+  run_ctest aarch64-plain "$title" -R "^(${arm64_tests// /|})$"
+}
+
+group_arm64_guests() {
+  local title="arm64: Linux guests" options=()
+  arm64_can_run aarch64 "$title" || return 0
+  begin_group "$title"
+  if ((full)); then options+=(--fio 300); fi
+  run_guest_tests --arch aarch64 --bin "$repo_root/build/aarch64" --programs "$repo_root/build/aarch64-plain" \
+    --out "$logs/arm64-guests" "${options[@]}"
+  end_group
+}
