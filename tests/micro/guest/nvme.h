@@ -15,7 +15,15 @@ enum { kNvmeSlot = 1, kAdminEntries = 16, kIoEntries = 16 };
 #define WRITTEN 0x1010000UL
 #define SEEN 0x1020000UL
 enum { kPatience = 1000000000 };  // cycles of the time stamp counter: some tenths of a second
-enum { kCc = 0x14, kCsts = 0x1c, kAqa = 0x24, kAsq = 0x28, kAcq = 0x30, kSq1Doorbell = 0x1008, kCq1Doorbell = 0x100c };
+enum {
+  kCc = 0x14,
+  kCsts = 0x1c,
+  kAqa = 0x24,
+  kAsq = 0x28,
+  kAcq = 0x30,
+  kSq1Doorbell = 0x1008,
+  kCq1Doorbell = 0x100c
+};
 
 static uint64_t nvme_bar;
 static uint32_t admin_tail, admin_head, admin_phase, io_tail, io_head, io_phase;
