@@ -6,6 +6,8 @@
 #include <fmt/core.h>
 #include <linux/kvm.h>
 
+#include "vmm/dma_plan.h"
+
 namespace outboard::vmm {
 namespace {
 
@@ -30,7 +32,8 @@ Result<std::unique_ptr<Board>> Board::create(const MachineConfig& config) {
                                "vcpus",
                                limit, config.vcpus));
   }
-  auto memory = GuestMemory::create(arch::ram_windows(config.memory), config.page_size);
+  const auto ram = arch::ram_windows(config.memory);
+  auto memory = GuestMemory::create(ram, config.page_size, plan_files(ram, config.devices));
   if (!memory) return tl::unexpected(memory.error());
   return std::unique_ptr<Board>(new Board(std::move(*kvm), std::move(*memory)));
 }

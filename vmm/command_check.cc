@@ -5,6 +5,7 @@
 
 #include "vmm/arch.h"
 #include "vmm/commands.h"
+#include "vmm/dma_plan.h"
 #include "vmm/kvm.h"
 #include "vmm/log.h"
 #include "vmm/units.h"
@@ -75,8 +76,8 @@ void print_memory(const MachineConfig& config, const arch::MemoryLayout& layout)
     out += fmt::format("  {:#014x} - {:#014x}  {}\n", range.base, range.base + range.size - 1,
                        kind_name(range.kind));
   for (const RamWindow& window : layout.ram)
-    out += fmt::format("  DMA window {:#x} +{:#x}, file offset {:#x}\n", window.address,
-                       window.size, window.file_offset);
+    out += fmt::format("  RAM at {:#x} +{:#x}, file offset {:#x}\n", window.address, window.size,
+                       window.file_offset);
   out += fmt::format("  PCI windows {:#x} +{:#x}, {:#x} +{:#x}, ports {:#x} +{:#x}; ECAM {:#x}\n",
                      layout.mmio32.base, layout.mmio32.size, layout.mmio64.base, layout.mmio64.size,
                      layout.pio.base, layout.pio.size, layout.ecam_base);
@@ -99,7 +100,8 @@ std::string disconnect_text(const DeviceConfig& device) {
                      policy.give_up == OnGiveUp::stop ? "stop" : "detach");
 }
 
-void print_devices(const MachineConfig& config) {
+void print_devices(const MachineConfig& config, const arch::MemoryLayout& layout) {
+  const std::vector<FilePlan> files = plan_files(layout.ram, config.devices);
   for (std::size_t i = 0; i < config.devices.size(); ++i) {
     const DeviceConfig& device = config.devices[i];
     const auto slot = static_cast<std::uint32_t>(i + 1);
@@ -122,6 +124,8 @@ void print_devices(const MachineConfig& config) {
                        device.poll_replies ? "yes" : "no",
                        device.posted_writes ? "where the order permits" : "off",
                        disconnect_text(device));
+    out +=
+        fmt::format("  DMA windows: {}\n", dma_text(plan_windows(layout.ram, files, device.dma)));
     out += fmt::format("  on an error of the server: {}; on its request for removal: {}\n",
                        device.on_error == OnSignal::stop ? "stop" : "log",
                        device.on_request == OnSignal::stop ? "stop" : "log");
@@ -183,7 +187,7 @@ int check_config(const CheckCommand& command) {
   out += fmt::format("Console: {}{}\n", console_name(config->console.type),
                      config->console.path.empty() ? "" : " " + config->console.path);
   std::fputs(out.c_str(), stdout);
-  print_devices(*config);
+  print_devices(*config, *layout);
   if (config->page_size == PageSize::k4 && !config->devices.empty())
     std::fputs("Note: SPDK with real NVMe drives needs page_size = \"2M\".\n", stdout);
   return to_int(ExitStatus::powered_off);

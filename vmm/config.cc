@@ -12,6 +12,8 @@
 #include <fmt/core.h>
 
 #define TOML_ENABLE_FORMATTERS 0
+#include "vmm/arch.h"
+#include "vmm/dma_plan.h"
 #include "vmm/toml.h"
 #include "vmm/units.h"
 
@@ -169,6 +171,22 @@ class Table {
                             path_of(key), *text));
   }
 
+  // A guest-physical address: a string, or a number, which TOML can write as 0x....
+  void address(const std::string& key, std::uint64_t& out) {
+    const toml::node* node = find(key);
+    if (node == nullptr) return;
+    const auto number = node->value_exact<std::int64_t>();
+    const auto text = node->value_exact<std::string>();
+    if (!text && !number) return wrong_type(key, *node, "an address such as \"0x100000000\"");
+    if (const auto value = text ? parse_address(*text) : std::optional<std::uint64_t>(*number);
+        value && (text || *number >= 0)) {
+      out = *value;
+      return;
+    }
+    fail(key,
+         fmt::format("'{}' is no address; write it like \"0x100000000\" or \"4G\"", path_of(key)));
+  }
+
   void duration(const std::string& key, std::chrono::milliseconds& out) {
     const toml::node* node = find(key);
     if (node == nullptr) return;
@@ -264,7 +282,20 @@ class Table {
     inner.finish();
   }
 
+  // Calls `read` with each table of the array under `key`.
+  template <class Read>
+  void tables(const std::string& key, const toml::array& array, Read&& read) {
+    for (std::size_t i = 0; i < array.size(); ++i) {
+      const toml::table* element = array.get(i)->as_table();
+      if (element == nullptr) return wrong_type(key, *array.get(i), "an array of tables");
+      Table inner(context_, *element, fmt::format("{}.{}", path_of(key), i));
+      read(inner);
+      inner.finish();
+    }
+  }
+
   [[nodiscard]] bool has(const std::string& key) const { return table_.contains(key); }
+  [[nodiscard]] bool is_string(const std::string& key) const { return table_[key].is_string(); }
   [[nodiscard]] Context& context() { return context_; }
 
   void finish() {
@@ -369,10 +400,43 @@ void read_reconnect(Table& table, ReconnectConfig& out) {
   too_long("first_delay", out.first_delay, out.last_delay, "that is the 'last_delay'");
 }
 
+// "all", "read-only", "none", or ranges.
+void read_dma(Table& table, const MachineConfig& machine, std::vector<DmaRange>& out) {
+  static const std::string kKey = "dma";
+  if (table.is_string(kKey)) {
+    return table.choice<std::vector<DmaRange>>(
+        kKey, out,
+        {{"all", {{}}}, {"read-only", {{.access = DmaAccess::read_only}}}, {"none", {}}});
+  }
+  const toml::node* node = table.find(kKey);
+  if (node == nullptr) return;
+  const toml::array* array = node->as_array();
+  if (array == nullptr)
+    return table.wrong_type(kKey, *node, "\"all\", \"read-only\", \"none\", or an array of ranges");
+  const std::size_t before = table.context().errors.size();
+  out.clear();
+  table.tables(kKey, *array, [&](Table& inner) {
+    DmaRange range{.base = 0, .size = 0};
+    for (const char* key : {"base", "size"}) {
+      if (!inner.has(key))
+        inner.fail(key, fmt::format("a range of '{}' needs a '{}'", table.path_of(kKey), key));
+    }
+    inner.address("base", range.base);
+    inner.size("size", range.size);
+    inner.choice<DmaAccess>(
+        "access", range.access,
+        {{"read-only", DmaAccess::read_only}, {"read-write", DmaAccess::read_write}});
+    out.push_back(range);
+  });
+  if (table.context().errors.size() != before) return;
+  const auto fault = dma_fault(out, arch::ram_windows(machine.memory), dma_unit(machine.page_size));
+  if (fault) table.fail(kKey, fmt::format("'{}': {}", table.path_of(kKey), *fault));
+}
+
 constexpr std::array<std::string_view, 9> kRegionNames = {"bar0", "bar1", "bar2",   "bar3", "bar4",
                                                           "bar5", "rom",  "config", "vga"};
 
-void read_device(Table& table, DeviceConfig& out) {
+void read_device(Table& table, const MachineConfig& machine, DeviceConfig& out) {
   table.string("name", out.name);
   table.path("socket", out.socket);
   table.strings("server", out.server);
@@ -380,6 +444,7 @@ void read_device(Table& table, DeviceConfig& out) {
   table.table("timeouts", [&](Table& inner) { read_timeouts(inner, out.timeouts); });
   table.boolean("poll_replies", out.poll_replies);
   table.boolean("posted_writes", out.posted_writes);
+  read_dma(table, machine, out.dma);
   table.choice<OnDisconnect>("on_disconnect", out.on_disconnect,
                              {{"stop", OnDisconnect::stop},
                               {"detach", OnDisconnect::detach},
@@ -441,7 +506,7 @@ void read_devices(Table& root, MachineConfig& out) {
     DeviceConfig device;
     device.name = fmt::format("device{}", i);
     Table table(root.context(), *inner, fmt::format("device.{}", i));
-    read_device(table, device);
+    read_device(table, out, device);
     table.finish();
     if (!names.insert(device.name).second)
       table.fail("name", fmt::format("two devices are named '{}'", device.name));
@@ -606,6 +671,8 @@ socket = "/run/disk0.sock"       # the vfio-user socket of a server that runs al
 # timeouts = { connect = "5s", version = "5s", setup = "5s", access = "5s", dma = "5s", reset = "5s" }
 poll_replies = true              # a vCPU looks for the reply for 200 us before it sleeps, where that helps
 posted_writes = true             # allow writes without a reply where the order permits them
+dma = "all"                      # guest memory that the server may use: "all", "read-only", "none", or ranges:
+# dma = [{ base = "0x4000000", size = "64M", access = "read-only" }]   # multiples of 2M; else "read-write"
 on_disconnect = "stop"           # "stop" the machine (status 8), "detach" (reads give all ones), "reconnect"
 # reconnect = { hold = "8s", deadline = "60s", first_delay = "10ms", last_delay = "1s", give_up = "detach" }
 #                                # accesses wait for `hold` (9.9s at most), then give all ones; after `deadline`

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "vfio_user/socket_transport.h"
+#include "vmm/dma_plan.h"
 
 namespace outboard::vmm {
 namespace {
@@ -25,20 +26,6 @@ constexpr std::chrono::microseconds kReplyPoll{200};
 std::uint64_t nanoseconds(std::chrono::steady_clock::time_point time) {
   const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch());
   return static_cast<std::uint64_t>(since.count());
-}
-
-std::vector<vfio_user::DmaWindow> dma_windows(const GuestMemory& memory) {
-  std::vector<vfio_user::DmaWindow> windows;
-  for (const RamWindow& window : memory.windows()) {
-    vfio_user::DmaWindow dma;
-    dma.address = window.address;
-    dma.size = window.size;
-    dma.fd = memory.fd();
-    dma.file_offset = window.file_offset;
-    dma.host = memory.bytes(window);
-    windows.push_back(dma);
-  }
-  return windows;
 }
 
 }  // namespace
@@ -101,7 +88,7 @@ vfio_user::Result<AttachedDevice> connect_device(const ConnectRequest& request,
   }
   const std::array armed{vfio_user::SignalFd{vfio_user::kIrqErr, signals.error.get()},
                          vfio_user::SignalFd{vfio_user::kIrqReq, signals.removal.get()}};
-  auto description = (*client)->attach(dma_windows(request.memory), armed);
+  auto description = (*client)->attach(dma_windows(request.memory, config.dma), armed);
   if (!description) return tl::unexpected(description.error());
   stamp(DeviceMark::described);
   if (request.marks != nullptr) {

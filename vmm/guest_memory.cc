@@ -13,6 +13,7 @@
 #include <fmt/core.h>
 #include <linux/memfd.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 namespace outboard::vmm {
@@ -95,19 +96,56 @@ Result<vfio_user::UniqueFd> make_file(std::uint64_t size, PageSize page_size) {
     return failure(ExitStatus::memory, fmt::format("cannot make guest memory of {}: {}",
                                                    size_text(size), std::strerror(error)));
   }
-  // No process that holds the file may change its size under the others.
-  if (::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-    const int error = errno;
-    return failure(ExitStatus::memory,
-                   fmt::format("cannot seal guest memory: {}", std::strerror(error)));
-  }
   return fd;
+}
+
+// The same file once more, for reading only. Whoever has it could open the file for writing through
+// /proc, by its mode: that leaves nobody but root, and a process of this user that changes it back.
+vfio_user::UniqueFd reopen_for_reading(int fd) {
+  ::fchmod(fd, S_IRUSR);
+  return vfio_user::UniqueFd(
+      ::open(fmt::format("/proc/self/fd/{}", fd).c_str(), O_RDONLY | O_CLOEXEC));
 }
 
 }  // namespace
 
-Result<GuestMemory> GuestMemory::create(std::vector<RamWindow> windows, PageSize page_size) {
+Result<void> GuestMemory::make_files(std::vector<FilePlan> files) {
+  if (files.empty()) files.push_back({.offset = 0, .size = size_});
+  files_ = std::move(files);
+  for (const FilePlan& file : files_) {
+    auto fd = make_file(file.size, page_size_);
+    if (!fd) return tl::unexpected(fd.error());
+    fds_.push_back(std::move(*fd));
+  }
+  return {};
+}
+
+// Once they are mapped here: one that no server may write to takes no writable mapping after that,
+// by whatever descriptor (Linux 5.1).
+Result<void> GuestMemory::seal_files() {
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    const int fd = fds_[i].get();
+    const bool frozen = !files_[i].writable && ::fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0;
+    // No process that holds the file may change its size under the others.
+    if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+      const int error = errno;
+      return failure(ExitStatus::memory,
+                     fmt::format("cannot seal guest memory: {}", std::strerror(error)));
+    }
+    vfio_user::UniqueFd reader;
+    if (files_[i].read_only) reader = reopen_for_reading(fd);
+    if (files_[i].read_only && !reader && frozen) {
+      reader.reset(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    }
+    read_only_fds_.push_back(std::move(reader));
+  }
+  return {};
+}
+
+Result<GuestMemory> GuestMemory::create(std::vector<RamWindow> windows, PageSize page_size,
+                                        std::vector<FilePlan> files) {
   GuestMemory memory;
+  memory.page_size_ = page_size;
   for (const RamWindow& window : windows) {
     const bool aligned = window.address % kWindowAlignment == 0 &&
                          window.size % kWindowAlignment == 0 && window.size != 0;
@@ -122,16 +160,20 @@ Result<GuestMemory> GuestMemory::create(std::vector<RamWindow> windows, PageSize
                    fmt::format("memory of {} is no multiple of the page size, {}",
                                size_text(memory.size_), size_text(page)));
   }
-  auto fd = make_file(memory.size_, page_size);
-  if (!fd) return tl::unexpected(fd.error());
+  if (auto made = memory.make_files(std::move(files)); !made) return tl::unexpected(made.error());
 
   std::byte* base = reserve(memory.size_, std::max(page, kWindowAlignment));
+  memory.base_ = base;  // and unmapped with the object
   // Without huge pages nothing is reserved: a guest may have more memory than it will ever touch.
   const int flags = MAP_SHARED | MAP_FIXED | (page_size == PageSize::k4 ? MAP_NORESERVE : 0);
-  if (base == nullptr ||
-      ::mmap(base, memory.size_, PROT_READ | PROT_WRITE, flags, fd->get(), 0) == MAP_FAILED) {
+  bool mapped = base != nullptr;
+  for (std::size_t i = 0; mapped && i < memory.files_.size(); ++i) {
+    const FilePlan& file = memory.files_[i];
+    mapped = ::mmap(base + file.offset, file.size, PROT_READ | PROT_WRITE, flags, memory.fd(i),
+                    0) != MAP_FAILED;
+  }
+  if (!mapped) {
     const int error = errno;
-    if (base != nullptr) ::munmap(base, memory.size_);
     return failure(
         ExitStatus::memory,
         page_size == PageSize::k4
@@ -146,15 +188,15 @@ Result<GuestMemory> GuestMemory::create(std::vector<RamWindow> windows, PageSize
   // Where the host allows it, shared memory gets transparent huge pages.
   if (page_size == PageSize::k4) ::madvise(base, memory.size_, MADV_HUGEPAGE);
 
-  memory.fd_ = std::move(*fd);
+  if (auto sealed = memory.seal_files(); !sealed) return tl::unexpected(sealed.error());
   memory.windows_ = std::move(windows);
-  memory.page_size_ = page_size;
-  memory.base_ = base;
   return memory;
 }
 
 GuestMemory::GuestMemory(GuestMemory&& other) noexcept
-    : fd_(std::move(other.fd_)),
+    : files_(std::move(other.files_)),
+      fds_(std::move(other.fds_)),
+      read_only_fds_(std::move(other.read_only_fds_)),
       windows_(std::move(other.windows_)),
       size_(other.size_),
       page_size_(other.page_size_),
@@ -178,6 +220,20 @@ std::span<std::byte> GuestMemory::at(std::uint64_t address, std::uint64_t size) 
   return {};
 }
 
+bool GuestMemory::allocate(std::uint64_t from, std::uint64_t length) const {
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    const FilePlan& file = files_[i];
+    const std::uint64_t begin = std::max(from, file.offset);
+    const std::uint64_t end = std::min(from + length, file.offset + file.size);
+    if (begin >= end) continue;
+    if (::fallocate(fd(i), 0, static_cast<off_t>(begin - file.offset),
+                    static_cast<off_t>(end - begin)) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
 Result<void> GuestMemory::populate(unsigned threads) const {
   // Better a line now than the kernel's out-of-memory killer in a minute.
   if (const std::uint64_t available = available_memory();
@@ -199,9 +255,7 @@ Result<void> GuestMemory::populate(unsigned threads) const {
       if (::madvise(base_ + from, length, MADV_POPULATE_WRITE) == 0) continue;
       if (errno == EINVAL) {
         // A kernel before 5.14: allocate in the file; the guest's first touch then only maps.
-        if (::fallocate(fd_.get(), 0, static_cast<off_t>(from), static_cast<off_t>(length)) == 0) {
-          continue;
-        }
+        if (allocate(from, length)) continue;
       }
       if (errno == EINTR || errno == EAGAIN) {
         next.store(from);

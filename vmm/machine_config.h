@@ -43,6 +43,16 @@ struct ConsoleConfig {
   std::uint64_t limit = 16 * kMiB;  // file: bytes kept, later output is dropped and counted
 };
 
+enum class DmaAccess { read_only, read_write };
+
+// Guest memory that a device's server may use.
+struct DmaRange {
+  std::uint64_t base = 0;      // guest-physical
+  std::uint64_t size = ~0ULL;  // bytes; as it is here: all there are
+  DmaAccess access = DmaAccess::read_write;
+  bool operator==(const DmaRange&) const = default;
+};
+
 // With OnDisconnect::reconnect.
 struct ReconnectConfig {
   std::chrono::milliseconds hold{8000};       // accesses wait so long for the server; below 10 s
@@ -60,6 +70,7 @@ struct DeviceConfig {
   vfio_user::Timeouts timeouts;      // per class of request
   bool poll_replies = true;          // before sleeping, look for a reply for a moment
   bool posted_writes = true;         // allow No_reply writes where the order permits them
+  std::vector<DmaRange> dma{{}};     // all of memory; empty: none
   OnDisconnect on_disconnect = OnDisconnect::stop;
   ReconnectConfig reconnect;
   OnSignal on_error = OnSignal::log;         // the server signals ERR

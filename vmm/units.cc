@@ -64,6 +64,15 @@ std::optional<std::uint64_t> parse_size(std::string_view text) {
   return parse(text, kSizes);
 }
 
+std::optional<std::uint64_t> parse_address(std::string_view text) {
+  if (!text.starts_with("0x")) return parse_size(text);
+  text.remove_prefix(2);
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, 16);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
 std::optional<std::chrono::milliseconds> parse_duration(std::string_view text) {
   const auto count = parse(text, kTimes);
   // A day-long margin below the clock's range keeps every later addition exact.

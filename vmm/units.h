@@ -14,6 +14,9 @@ namespace outboard::vmm {
 // sign, on a fraction and on overflow.
 [[nodiscard]] std::optional<std::uint64_t> parse_size(std::string_view text);
 
+// An address: hexadecimal after 0x, or as a size is written.
+[[nodiscard]] std::optional<std::uint64_t> parse_address(std::string_view text);
+
 // Suffixes ms, s, m, h; a suffix is required. Empty on nonsense, on a sign and on overflow.
 [[nodiscard]] std::optional<std::chrono::milliseconds> parse_duration(std::string_view text);
 

@@ -254,8 +254,12 @@ void Peer::wait_until_stopped(std::chrono::milliseconds at_most) const {
 }
 
 void Peer::dma_mapped(const vfio_user::ServerWindow& window) {
+  const auto host = window.host;
+  const bool writable = host.empty()
+                            ? window.writable
+                            : ::mprotect(host.data(), host.size(), PROT_READ | PROT_WRITE) == 0;
   const std::lock_guard lock(mutex_);
-  windows_.push_back({window.address, window.size, !window.host.empty()});
+  windows_.push_back({window.address, window.size, !host.empty(), writable});
 }
 
 std::vector<Peer::Window> Peer::windows() const {

@@ -39,7 +39,8 @@ class Peer final : private vfio_user::DeviceModel {
   struct Window {
     std::uint64_t address = 0;
     std::uint64_t size = 0;
-    bool mapped = false;  // it came with a file, and the device sees its bytes
+    bool mapped = false;   // it came with a file, and the device sees its bytes
+    bool writable = true;  // the device can write to it, or make it so, whatever it was told
     bool operator==(const Window&) const = default;
   };
 

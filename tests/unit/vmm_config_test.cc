@@ -69,6 +69,7 @@ socket = "/run/disk0.sock"
 timeouts = { access = "250ms", reset = "1m" }
 poll_replies = false
 posted_writes = false
+dma = [{ base = "0x4000000", size = "64M", access = "read-only" }, { base = 0x100000000, size = "2M" }]
 max_vectors = 16
 map = { bar0 = false }
 vendor_id = 0x1b36
@@ -80,6 +81,7 @@ on_request = "stop"
 [[device]]
 server = ["outboard-nvme", "--memory", "64M"]
 affinity = [1]
+dma = "none"
 )");
   REQUIRE(config);
   CHECK(config->vcpus == 4);
@@ -104,6 +106,9 @@ affinity = [1]
   CHECK(disk.timeouts.version == std::chrono::seconds(5));
   CHECK_FALSE(disk.poll_replies);
   CHECK_FALSE(disk.posted_writes);
+  CHECK(disk.dma == std::vector<DmaRange>{{64 * kMiB, 64 * kMiB, DmaAccess::read_only},
+                                          {4 * kGiB, 2 * kMiB, DmaAccess::read_write}});
+  CHECK(config->devices[1].dma.empty());
   CHECK(disk.max_vectors == 16);
   CHECK(disk.map.at(0) == false);
   CHECK(disk.vendor_id == 0x1b36);
@@ -137,6 +142,43 @@ TEST_CASE(
   CHECK(with("on_disconnect = \"reconnect\"\nreconnect = { deadline = \"5s\" }\n")
             .find("that is the 'deadline'") != std::string::npos);
   CHECK(with("reconnect = { hold = \"1s\" }\n").find("is of no effect without on_disconnect") !=
+        std::string::npos);
+}
+
+TEST_CASE("device.dma: a word or ranges of memory; what cannot be had is refused with its place") {
+  const auto with = [](const std::string& value, const std::string& more = {}) {
+    return complaint(more + kMinimal + "[[device]]\nname = \"d\"\nsocket = \"s\"\ndma = " + value +
+                     "\n");
+  };
+  const auto dma_of = [](const std::string& value) {
+    return parse(kMinimal + "[[device]]\nsocket = \"s\"\ndma = " + value + "\n")->devices[0].dma;
+  };
+  CHECK(dma_of("\"all\"") == std::vector<DmaRange>{{}});
+  CHECK(dma_of("\"read-only\"") == std::vector<DmaRange>{{0, ~0ULL, DmaAccess::read_only}});
+  CHECK(dma_of("\"none\"").empty());
+  CHECK(dma_of("[]").empty());
+  CHECK(
+      with("\"some\"") ==
+      "m.toml:6:7: 'device.0.dma' is \"some\"; it must be one of \"all\", \"read-only\", \"none\"");
+  CHECK(with("true") ==
+        "m.toml:6:7: 'device.0.dma' must be \"all\", \"read-only\", \"none\", or an array of "
+        "ranges, not true or false");
+  CHECK(with("[\"all\"]").find("must be an array of tables, not a string") != std::string::npos);
+  CHECK(with("[{ size = \"2M\" }]") == "m.toml:6:8: a range of 'device.0.dma' needs a 'base'");
+  CHECK(
+      with("[{ base = -1, size = \"2M\" }]") ==
+      "m.toml:6:17: 'device.0.dma.0.base' is no address; write it like \"0x100000000\" or \"4G\"");
+  CHECK(with("[{ base = 0, size = \"2M\", acces = \"read-only\" }]")
+            .find("unknown key 'acces' in [device.0.dma.0]; did you mean 'access'?") !=
+        std::string::npos);
+  CHECK(with("[{ base = 0, size = \"2M\", access = \"write\" }]")
+            .find("it must be one of \"read-only\", \"read-write\"") != std::string::npos);
+  CHECK(with("[{ base = \"0x100000\", size = \"64M\" }]") ==
+        "m.toml:6:7: 'device.0.dma': the range 0x100000 +0x4000000 must begin and end at multiples "
+        "of 2M: servers map whole huge pages");
+  CHECK(with("[{ base = 0, size = \"2M\" }]", "[machine]\nmemory = \"2G\"\npage_size = \"1G\"\n")
+            .find("multiples of 1G") != std::string::npos);
+  CHECK(with("[{ base = \"512M\", size = \"2M\" }]").find("is not all guest memory") !=
         std::string::npos);
 }
 
@@ -250,6 +292,7 @@ TEST_CASE("the printed schema is itself a valid configuration with the default v
   CHECK(config->power_button_deadline == defaults.power_button_deadline);
   CHECK(config->console.limit == defaults.console.limit);
   CHECK(config->devices[0].posted_writes == DeviceConfig{}.posted_writes);
+  CHECK(config->devices[0].dma == DeviceConfig{}.dma);
 }
 
 TEST_CASE("a missing file, and a folder, are one clear line") {

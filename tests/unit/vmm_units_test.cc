@@ -15,6 +15,14 @@ TEST_CASE("a size takes binary suffixes, and nothing else") {
     CHECK_MESSAGE(!parse_size(nonsense), nonsense);
 }
 
+TEST_CASE("an address is hexadecimal after 0x, or written like a size") {
+  CHECK(parse_address("0x100000") == 1ULL << 20);
+  CHECK(parse_address("0xffffffffffffffff") == ~0ULL);
+  CHECK(parse_address("4G") == 4ULL << 30);
+  for (const char* nonsense : {"", "0x", "0x1G", "0x-1", "0xg", "0x10000000000000000", "100h"})
+    CHECK_MESSAGE(!parse_address(nonsense), nonsense);
+}
+
 TEST_CASE("a time needs its unit") {
   using std::chrono::milliseconds;
   CHECK(parse_duration("5s") == milliseconds(5000));
