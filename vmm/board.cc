@@ -7,6 +7,7 @@
 #include <linux/kvm.h>
 
 #include "vmm/dma_plan.h"
+#include "vmm/given_files.h"
 
 namespace outboard::vmm {
 namespace {
@@ -16,10 +17,23 @@ constexpr int kDefaultMaxVcpus = 4;
 constexpr int kDefaultMemslots = 32;
 constexpr int kDefaultRoutes = 1024;
 
+Result<GuestMemory> make_memory(const MachineConfig& config) {
+  const auto ram = arch::ram_windows(config.memory);
+  const bool given = !config.memory_fd.empty();
+  auto files = plan_files(ram, config.devices, !given);
+  if (!given) return GuestMemory::create(ram, config.page_size, std::move(files));
+  auto fd = take_given(config.memory_fd, ExitStatus::memory);
+  if (!fd) return tl::unexpected(fd.error());
+  auto memory = GuestMemory::create(ram, config.page_size, std::move(files), std::move(*fd));
+  if (memory) return memory;
+  return failure(memory.error().status, fmt::format("machine.memory_fd: {}: {}", config.memory_fd,
+                                                    memory.error().message));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Board>> Board::create(const MachineConfig& config) {
-  auto kvm = Kvm::open();
+  auto kvm = Kvm::open(config.kvm);
   if (!kvm) return tl::unexpected(kvm.error());
   if (auto enough = kvm->require(arch::required_capabilities()); !enough) {
     return tl::unexpected(enough.error());
@@ -32,8 +46,7 @@ Result<std::unique_ptr<Board>> Board::create(const MachineConfig& config) {
                                "vcpus",
                                limit, config.vcpus));
   }
-  const auto ram = arch::ram_windows(config.memory);
-  auto memory = GuestMemory::create(ram, config.page_size, plan_files(ram, config.devices));
+  auto memory = make_memory(config);
   if (!memory) return tl::unexpected(memory.error());
   return std::unique_ptr<Board>(new Board(std::move(*kvm), std::move(*memory)));
 }

@@ -6,6 +6,7 @@
 #include "vmm/arch.h"
 #include "vmm/commands.h"
 #include "vmm/dma_plan.h"
+#include "vmm/given_files.h"
 #include "vmm/kvm.h"
 #include "vmm/log.h"
 #include "vmm/units.h"
@@ -72,6 +73,8 @@ void print_memory(const MachineConfig& config, const arch::MemoryLayout& layout)
   std::string out = fmt::format(
       "Memory: {} in pages of {}, prefault {}\n", format_size(config.memory),
       format_size(static_cast<std::uint64_t>(config.page_size)), prefault_name(config.prefault));
+  if (!config.memory_fd.empty())
+    out += fmt::format("  in {}, made by another process\n", config.memory_fd);
   for (const boot::MemoryRange& range : layout.map)
     out += fmt::format("  {:#014x} - {:#014x}  {}\n", range.base, range.base + range.size - 1,
                        kind_name(range.kind));
@@ -100,15 +103,22 @@ std::string disconnect_text(const DeviceConfig& device) {
                      policy.give_up == OnGiveUp::stop ? "stop" : "detach");
 }
 
+std::string socket_text(const DeviceConfig& device) {
+  std::string text = "socket " + device.socket;
+  if (is_connected_socket(device)) text += ", connected at start: it cannot be reconnected";
+  return text;
+}
+
 void print_devices(const MachineConfig& config, const arch::MemoryLayout& layout) {
-  const std::vector<FilePlan> files = plan_files(layout.ram, config.devices);
+  const std::vector<FilePlan> files =
+      plan_files(layout.ram, config.devices, config.memory_fd.empty());
   for (std::size_t i = 0; i < config.devices.size(); ++i) {
     const DeviceConfig& device = config.devices[i];
     const auto slot = static_cast<std::uint32_t>(i + 1);
     std::string out = fmt::format(
         "Device {}: 00:{:02x}.0, {}\n", device.name, slot,
         device.server.empty()
-            ? "socket " + device.socket
+            ? socket_text(device)
             : "server " + words(device.server) + " (" + cpu_list(device.server_affinity) + ")");
     if (const auto gsi = arch::intx_gsi(slot))
       out += fmt::format("  INTA is GSI {}\n", *gsi);
@@ -167,7 +177,7 @@ int check_config(const CheckCommand& command) {
 
   for (const auto& [what, path] :
        {std::pair{"kernel", config->kernel}, std::pair{"initrd", config->initrd}}) {
-    if (path.empty()) continue;
+    if (path.empty() || vfio_user::is_given_fd(path)) continue;  // seen at the start only
     if (std::FILE* file = std::fopen(path.c_str(), "rbe"); file != nullptr) {
       std::fclose(file);
     } else {
@@ -181,7 +191,7 @@ int check_config(const CheckCommand& command) {
     out += fmt::format("  vCPU {}: {}\n", i, cpu_list(config->vcpu_affinity[i]));
   std::fputs(out.c_str(), stdout);
   print_memory(*config, *layout);
-  out = fmt::format("Kernel: {}\n", config->kernel);
+  out = fmt::format("KVM: {}\nKernel: {}\n", config->kvm, config->kernel);
   if (!config->initrd.empty()) out += fmt::format("Initrd: {}\n", config->initrd);
   out += fmt::format("Command line: {}\n", config->command_line);
   out += fmt::format("Console: {}{}\n", console_name(config->console.type),

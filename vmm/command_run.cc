@@ -7,6 +7,7 @@
 #include "vmm/commands.h"
 #include "vmm/console.h"
 #include "vmm/event_loop.h"
+#include "vmm/given_files.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 #include "vmm/memory_use.h"
@@ -117,6 +118,10 @@ int run_machine(const RunCommand& command, Marks& marks) {
   if (!files) return explain(files.error().status, files.error().message);
   auto config = load_or_explain(command.config);
   if (!config) return to_int(ExitStatus::configuration);
+  if (auto resolved = resolve_given_fds(*config, vfio_user::GivenFds::from_environment());
+      !resolved) {
+    return explain(resolved.error().status, resolved.error().message);
+  }
   config->statistics = command.statistics;
   marks.stamp(Mark::configuration_read);
 

@@ -12,8 +12,10 @@
 #include <fmt/core.h>
 
 #define TOML_ENABLE_FORMATTERS 0
+#include "vfio_user/given_fds.h"
 #include "vmm/arch.h"
 #include "vmm/dma_plan.h"
+#include "vmm/given_files.h"
 #include "vmm/toml.h"
 #include "vmm/units.h"
 
@@ -220,10 +222,11 @@ class Table {
          fmt::format("'{}' is \"{}\"; it must be one of {}", path_of(key), *text, joined(words)));
   }
 
-  // A path, made absolute: relative to the file, or to the working directory for an override.
+  // A path, made absolute: relative to the file, or to the working directory for an override. One
+  // that names a descriptor stays as it is.
   void path(const std::string& key, std::string& out) {
     string(key, out);
-    if (out.empty() || table_.get(key) == nullptr) return;
+    if (out.empty() || table_.get(key) == nullptr || vfio_user::is_given_fd(out)) return;
     const fs::path folder =
         context_.overridden.contains(path_of(key)) ? fs::current_path() : fs::path(context_.folder);
     out = (folder / out).lexically_normal().string();
@@ -331,6 +334,12 @@ void read_machine(Table& table, MachineConfig& out) {
   table.choice<OnReboot>("on_reboot", out.on_reboot,
                          {{"restart", OnReboot::restart}, {"exit", OnReboot::exit}});
   table.duration("power_button_deadline", out.power_button_deadline);
+  table.path("kvm", out.kvm);
+  table.string("memory_fd", out.memory_fd);
+  if (!out.memory_fd.empty() && !vfio_user::is_given_fd(out.memory_fd))
+    table.fail("memory_fd", fmt::format("'machine.memory_fd' is \"{}\"; write \"fd:NUMBER\" or "
+                                        "\"fd:NAME\"",
+                                        out.memory_fd));
 
   const std::uint64_t unit = std::max(static_cast<std::uint64_t>(out.page_size), 2 * kMiB);
   if (out.memory < kMinMemory)
@@ -479,8 +488,14 @@ void read_device(Table& table, const MachineConfig& machine, DeviceConfig& out) 
                fmt::format("device '{}' needs either 'socket' (a server that runs already) or "
                            "'server' (a command to start)",
                            out.name));
+  if (is_connected_socket(out) && out.on_disconnect == OnDisconnect::reconnect)
+    table.fail("on_disconnect",
+               fmt::format("device '{}' is given as a connected socket, which cannot be connected "
+                           "again; pass its directory, socket = \"fd:DIRECTORY/NAME.sock\", or "
+                           "choose on_disconnect = \"stop\" or \"detach\"",
+                           out.name));
   constexpr std::size_t kLongestSocketPath = 107;  // sun_path of unix(7), less its NUL
-  if (out.socket.size() > kLongestSocketPath)
+  if (!vfio_user::is_given_fd(out.socket) && out.socket.size() > kLongestSocketPath)
     table.fail("socket", fmt::format("the socket path of device '{}' has {} bytes; the system "
                                      "takes {} at most: use a shorter folder",
                                      out.name, out.socket.size(), kLongestSocketPath));
@@ -650,10 +665,12 @@ prefault = "auto"                # "off", "auto" (huge pages only) or "all"
 # vcpu_affinity = [[0], [1]]     # host CPUs of each vCPU
 on_reboot = "restart"            # "restart" in place, or "exit" (status 0)
 power_button_deadline = "60s"    # after the power button, the guest is stopped at this deadline
+kvm = "/dev/kvm"                 # or a descriptor that outboard is started with: "fd:5", "fd:NAME"
+# memory_fd = "fd:6"             # guest memory: a memfd of `memory` bytes that outboard is started with
 
 [kernel]
 path = "vmlinuz"                 # required: vmlinux (ELF with a PVH note) or bzImage; arm64: Image
-# initrd = "initrd.img"
+# initrd = "initrd.img"          # both may be descriptors: "fd:3"
 cmdline = ""                     # the guest's command line; nothing is added to it
 entry = "auto"                   # "auto" (PVH where possible), "pvh", or "bzimage" (64-bit protocol)
 keep_unpacked = true             # keep what a packed kernel unpacks to in ~/.cache/outboard/kernels
@@ -665,7 +682,8 @@ limit = "16M"                    # file: bytes kept
 
 [[device]]                       # any number up to 31, in slot order from 00:01.0
 name = "disk0"                   # default: device0, device1, ...
-socket = "/run/disk0.sock"       # the vfio-user socket of a server that runs already
+socket = "/run/disk0.sock"       # the vfio-user socket of a server that runs already; or "fd:7", connected, or
+#                                # "fd:8/disk0.sock", in a directory that is open as descriptor 8
 # server = ["outboard-nvme", "--file", "root.img"]   # or: a server to start; {socket} is replaced
 # affinity = [1]                 # host CPUs of a started server
 # timeouts = { connect = "5s", version = "5s", setup = "5s", access = "5s", dma = "5s", reset = "5s" }

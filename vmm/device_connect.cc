@@ -7,9 +7,11 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
+#include "vfio_user/given_fds.h"
 #include "vfio_user/socket_transport.h"
 #include "vmm/dma_plan.h"
 
@@ -26,6 +28,15 @@ constexpr std::chrono::microseconds kReplyPoll{200};
 std::uint64_t nanoseconds(std::chrono::steady_clock::time_point time) {
   const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(time.time_since_epoch());
   return static_cast<std::uint64_t>(since.count());
+}
+
+// A path, a connected socket ("fd:5"), or one in an open directory ("fd:5/device.sock").
+vfio_user::Result<vfio_user::UniqueFd> open_socket(const std::string& path,
+                                                   vfio_user::Deadline deadline) {
+  const auto given = vfio_user::parse_given_fd(path);
+  if (!given) return vfio_user::connect_unix(path, deadline);
+  if (given->file.empty()) return vfio_user::take_given_fd(given->fd);
+  return vfio_user::connect_unix_at(given->fd, given->file, deadline);
 }
 
 }  // namespace
@@ -61,15 +72,17 @@ vfio_user::Result<AttachedDevice> connect_device(const ConnectRequest& request,
   const auto stamp = [&request](DeviceMark mark) {
     if (request.marks != nullptr) request.marks->stamp(mark);
   };
-  auto socket =
-      vfio_user::connect_unix(path, std::chrono::steady_clock::now() + config.timeouts.connect);
+  auto socket = open_socket(path, std::chrono::steady_clock::now() + config.timeouts.connect);
   if (!socket) return tl::unexpected(socket.error());
   stamp(DeviceMark::connected);
   if (!cancel.watch(socket->get())) {
     return vfio_user::fail(vfio_user::Error::Kind::closed, ECANCELED, "attach was cancelled");
   }
   auto transport = vfio_user::SocketTransport::adopt(std::move(*socket));
-  if (!transport) return tl::unexpected(transport.error());
+  if (!transport) {
+    return vfio_user::fail(transport.error().kind, transport.error().code,
+                           fmt::format("socket '{}': {}", path, transport.error().message));
+  }
   vfio_user::ClientOptions options;
   options.name = path;  // what its messages begin with
   options.timeouts = config.timeouts;

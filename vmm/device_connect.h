@@ -56,7 +56,7 @@ struct ConnectRequest {
   devices::DeviceMarks* marks = nullptr;           // stamped by the first attempt; may be none
 };
 
-// The server listens, or will not, at `path`.
+// The server listens, or will not, at `path`, which may also name a descriptor (given_fds.h).
 [[nodiscard]] vfio_user::Result<AttachedDevice> connect_device(const ConnectRequest& request,
                                                                const std::string& path,
                                                                ConnectCancel& cancel);

@@ -100,8 +100,15 @@ std::optional<std::string> dma_fault(std::span<const DmaRange> ranges,
 }
 
 std::vector<FilePlan> plan_files(std::span<const RamWindow> ram,
-                                 std::span<const DeviceConfig> devices) {
+                                 std::span<const DeviceConfig> devices, bool divisible) {
   const std::uint64_t end = ram.back().file_offset + ram.back().size;
+  if (!divisible) {
+    const bool readable = std::ranges::any_of(devices, [](const DeviceConfig& device) {
+      return std::ranges::find(device.dma, DmaAccess::read_only, &DmaRange::access) !=
+             device.dma.end();
+    });
+    return {{.offset = 0, .size = end, .writable = true, .read_only = readable}};
+  }
   std::vector<AccessMap> maps;
   std::set<std::uint64_t> edges{0};
   for (const DeviceConfig& device : devices) {

@@ -39,9 +39,10 @@ struct PlannedWindow {
 [[nodiscard]] std::uint64_t dma_unit(PageSize page_size);
 
 // The files of the memory `ram`, whose ranges have no fault: as few as the devices permit, one
-// where all may use all of it.
+// where all may use all of it, or where the memory is not `divisible`, being given as one file.
 [[nodiscard]] std::vector<FilePlan> plan_files(std::span<const RamWindow> ram,
-                                               std::span<const DeviceConfig> devices);
+                                               std::span<const DeviceConfig> devices,
+                                               bool divisible = true);
 
 // The windows of a device, in ascending order, as few as the files permit.
 [[nodiscard]] std::vector<PlannedWindow> plan_windows(std::span<const RamWindow> ram,

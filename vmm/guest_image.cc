@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vfio_user/given_fds.h"
+#include "vmm/given_files.h"
 #include "vmm/log.h"
 #include "vmm/mapped_file.h"
 
@@ -32,7 +34,17 @@ tl::unexpected<MachineError> bad_file(const std::string& path, const std::string
 }
 
 Result<vfio_user::UniqueFd> open_file(const std::string& path, std::string_view key) {
-  vfio_user::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  vfio_user::UniqueFd fd;
+  if (vfio_user::is_given_fd(path)) {
+    auto given = take_given(path, ExitStatus::boot_image);
+    if (!given) return given;
+    fd = std::move(*given);
+    const int mode = ::fcntl(fd.get(), F_GETFL);
+    if ((mode & O_PATH) != 0 || (mode & O_ACCMODE) == O_WRONLY)
+      return bad_file(path, fmt::format("is not open for reading; it is {}", key));
+  } else {
+    fd.reset(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  }
   if (!fd) {
     return bad_file(path,
                     fmt::format("{}; correct {} in the configuration", std::strerror(errno), key));

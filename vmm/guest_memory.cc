@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/given_files.h"
+
 namespace outboard::vmm {
 namespace {
 
@@ -109,9 +111,14 @@ vfio_user::UniqueFd reopen_for_reading(int fd) {
 
 }  // namespace
 
-Result<void> GuestMemory::make_files(std::vector<FilePlan> files) {
+Result<void> GuestMemory::make_files(std::vector<FilePlan> files, vfio_user::UniqueFd given) {
   if (files.empty()) files.push_back({.offset = 0, .size = size_});
   files_ = std::move(files);
+  if (given) {
+    if (auto good = check_memory_file(given.get(), size_, page_size_); !good) return good;
+    fds_.push_back(std::move(given));
+    return {};
+  }
   for (const FilePlan& file : files_) {
     auto fd = make_file(file.size, page_size_);
     if (!fd) return tl::unexpected(fd.error());
@@ -127,7 +134,9 @@ Result<void> GuestMemory::seal_files() {
     const int fd = fds_[i].get();
     const bool frozen = !files_[i].writable && ::fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0;
     // No process that holds the file may change its size under the others.
-    if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    const bool sealed_before = (::fcntl(fd, F_GET_SEALS) & F_SEAL_SEAL) != 0;
+    if (!sealed_before &&
+        ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
       const int error = errno;
       return failure(ExitStatus::memory,
                      fmt::format("cannot seal guest memory: {}", std::strerror(error)));
@@ -143,7 +152,7 @@ Result<void> GuestMemory::seal_files() {
 }
 
 Result<GuestMemory> GuestMemory::create(std::vector<RamWindow> windows, PageSize page_size,
-                                        std::vector<FilePlan> files) {
+                                        std::vector<FilePlan> files, vfio_user::UniqueFd given) {
   GuestMemory memory;
   memory.page_size_ = page_size;
   for (const RamWindow& window : windows) {
@@ -160,7 +169,9 @@ Result<GuestMemory> GuestMemory::create(std::vector<RamWindow> windows, PageSize
                    fmt::format("memory of {} is no multiple of the page size, {}",
                                size_text(memory.size_), size_text(page)));
   }
-  if (auto made = memory.make_files(std::move(files)); !made) return tl::unexpected(made.error());
+  if (auto made = memory.make_files(std::move(files), std::move(given)); !made) {
+    return tl::unexpected(made.error());
+  }
 
   std::byte* base = reserve(memory.size_, std::max(page, kWindowAlignment));
   memory.base_ = base;  // and unmapped with the object

@@ -36,11 +36,13 @@ struct FilePlan {
 class GuestMemory {
  public:
   // Makes and maps the memory of `windows`, which are in ascending order and cover the file without
-  // a gap, as do `files` (see plan_files()); without these there is one file. Errors
-  // (ExitStatus::memory) name the size, what the host has and the remedy.
+  // a gap, as do `files` (see plan_files()); without these there is one file. That may be `given`
+  // by somebody else (see check_memory_file()). Errors (ExitStatus::memory) name the size, what the
+  // host has and the remedy.
   [[nodiscard]] static Result<GuestMemory> create(std::vector<RamWindow> windows,
                                                   PageSize page_size,
-                                                  std::vector<FilePlan> files = {});
+                                                  std::vector<FilePlan> files = {},
+                                                  vfio_user::UniqueFd given = {});
 
   GuestMemory(GuestMemory&& other) noexcept;
   GuestMemory& operator=(GuestMemory&&) = delete;
@@ -68,7 +70,7 @@ class GuestMemory {
 
  private:
   GuestMemory() = default;
-  Result<void> make_files(std::vector<FilePlan> files);
+  Result<void> make_files(std::vector<FilePlan> files, vfio_user::UniqueFd given);
   Result<void> seal_files();
   bool allocate(std::uint64_t from, std::uint64_t length) const;  // false: errno says why
 

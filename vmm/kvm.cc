@@ -9,7 +9,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "vfio_user/given_fds.h"
 #include "vmm/arch.h"
+#include "vmm/given_files.h"
 
 namespace outboard::vmm {
 
@@ -22,6 +24,11 @@ int kvm_ioctl(int fd, unsigned long request, unsigned long argument) {
 }
 
 Result<Kvm> Kvm::open(const std::string& path) {
+  if (vfio_user::is_given_fd(path)) {
+    auto fd = take_given(path, ExitStatus::no_kvm);
+    if (!fd) return tl::unexpected(fd.error());
+    return adopt(std::move(*fd), path);
+  }
   vfio_user::UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) {
     const int error = errno;
@@ -47,6 +54,10 @@ Result<Kvm> Kvm::open(const std::string& path) {
                        fmt::format("cannot open {}: {}", path, std::strerror(error)));
     }
   }
+  return adopt(std::move(fd), path);
+}
+
+Result<Kvm> Kvm::adopt(vfio_user::UniqueFd fd, const std::string& path) {
   Kvm kvm(std::move(fd));
   const int version = kvm_ioctl(kvm.fd(), KVM_GET_API_VERSION);
   if (version != KVM_API_VERSION) {

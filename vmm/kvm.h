@@ -29,7 +29,8 @@ int kvm_ioctl(int fd, unsigned long request, T* argument) {
 
 class Kvm {
  public:
-  // Opens `path` and checks the API version. Errors (ExitStatus::no_kvm) tell an absent device, a
+  // Opens `path`, or takes the descriptor over that it names ("fd:5"), and checks the API version.
+  // Errors (ExitStatus::no_kvm) tell an absent device, a
   // missing permission and a busy one apart, each with its remedy.
   [[nodiscard]] static Result<Kvm> open(const std::string& path = "/dev/kvm");
 
@@ -48,6 +49,7 @@ class Kvm {
   [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:
+  static Result<Kvm> adopt(vfio_user::UniqueFd fd, const std::string& path);
   explicit Kvm(vfio_user::UniqueFd fd) : fd_(std::move(fd)) {}
 
   vfio_user::UniqueFd fd_;

@@ -81,6 +81,9 @@ struct DeviceConfig {
   std::optional<std::uint32_t> class_code;  // 24 bits: class, subclass, programming interface
 };
 
+// Paths of `kvm`, `kernel`, `initrd` and `socket` may name a descriptor instead, and `memory_fd`
+// always does: "fd:5" or "fd:NAME", which is a number before the machine is made
+// (resolve_given_fds()); its first user takes it over.
 struct MachineConfig {
   std::uint32_t vcpus = 1;
   std::uint64_t memory = 512 * kMiB;  // bytes, a multiple of 2 MiB and of page_size
@@ -89,6 +92,8 @@ struct MachineConfig {
   std::vector<std::vector<int>> vcpu_affinity;  // one list of host CPUs a vCPU; may be shorter
   OnReboot on_reboot = OnReboot::restart;
   std::chrono::milliseconds power_button_deadline{60000};
+  std::string kvm = "/dev/kvm";
+  std::string memory_fd;  // empty: guest memory is made here
 
   std::string kernel;
   std::string initrd;  // empty: none

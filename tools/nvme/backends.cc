@@ -8,6 +8,7 @@
 #include "tools/nvme/file_backends.h"
 #include "tools/nvme/memory_backend.h"
 #include "tools/nvme/null_backend.h"
+#include "vfio_user/given_fds.h"
 
 namespace outboard::nvme {
 namespace {
@@ -34,6 +35,16 @@ tl::expected<std::unique_ptr<Backend>, std::string> open_file(const NamespaceOpt
 }
 
 std::string real_path(const std::string& path) {
+  if (const auto given = vfio_user::parse_given_fd(path)) {
+    struct stat info {};
+    char* link = realpath(("/proc/self/fd/" + std::to_string(given->fd)).c_str(), nullptr);
+    if (link == nullptr && fstat(given->fd, &info) == 0) {
+      return std::to_string(info.st_dev) + ':' + std::to_string(info.st_ino);
+    }
+    const std::string result = link == nullptr ? path : link;
+    std::free(link);
+    return result;
+  }
   char* real = realpath(path.c_str(), nullptr);
   if (real == nullptr) return path;
   std::string result = real;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/nvme/aligned_buffer.h"
+#include "vfio_user/given_fds.h"
 
 namespace outboard::nvme {
 namespace {
@@ -31,6 +32,25 @@ std::string open_error(const std::string& path, bool read_only, int error) {
     default:
       return "cannot open image '" + path + "': " + std::strerror(error);
   }
+}
+
+// The descriptor that the program was started with.
+tl::expected<vfio_user::UniqueFd, std::string> given_file(const std::string& path, bool read_only) {
+  const auto given = vfio_user::parse_given_fd(path);
+  if (!given || !given->file.empty()) {
+    return tl::unexpected("image '" + path + "': write fd:NUMBER or fd:NAME");
+  }
+  auto fd = vfio_user::take_given_fd(given->fd);
+  if (!fd) return tl::unexpected("image '" + path + "': " + fd.error().message);
+  const int mode = fcntl(fd->get(), F_GETFL);
+  if ((mode & O_PATH) != 0 || (mode & O_ACCMODE) == O_WRONLY) {
+    return tl::unexpected("image '" + path + "' is not open for reading");
+  }
+  if (!read_only && (mode & O_ACCMODE) != O_RDWR) {
+    return tl::unexpected("image '" + path +
+                          "' is not open for writing; open it so, or serve it with --read-only");
+  }
+  return std::move(*fd);
 }
 
 // False: errno says why.
@@ -70,15 +90,26 @@ tl::expected<std::unique_ptr<FileImage>, std::string> FileImage::open(const std:
                                                                       u32 block_size,
                                                                       const LockWait& wait) {
   struct stat info {};
-  if (stat(path.c_str(), &info) != 0) {
+  vfio_user::UniqueFd file;
+  if (vfio_user::is_given_fd(path)) {
+    auto given = given_file(path, read_only);
+    if (!given) return tl::unexpected(given.error());
+    file = std::move(*given);
+  } else if (stat(path.c_str(), &info) != 0) {
+    return tl::unexpected(open_error(path, read_only, errno));
+  }
+  if (file && fstat(file.get(), &info) != 0) {
     return tl::unexpected(open_error(path, read_only, errno));
   }
   if (S_ISDIR(info.st_mode)) return tl::unexpected(open_error(path, read_only, EISDIR));
   if (!S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode)) {
     return tl::unexpected("'" + path + "' is neither a regular file nor a block device");
   }
-  const int fd = ::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return tl::unexpected(open_error(path, read_only, errno));
+  if (!file) {
+    file.reset(::open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK));
+  }
+  if (!file) return tl::unexpected(open_error(path, read_only, errno));
+  const int fd = file.release();
   std::unique_ptr<FileImage> image(new FileImage(fd, 0));
 
   if (!lock(fd, path, read_only, wait)) {
@@ -108,7 +139,7 @@ tl::expected<std::unique_ptr<FileImage>, std::string> FileImage::open(const std:
         (block_size == 4096 && size % 512 == 0 ? ", or use --block-size 512" : ""));
   }
   image->size_ = size;
-  image->probe_direct(path);
+  image->probe_direct();
   image->set_block_size(block_size);
   return image;
 }
@@ -117,7 +148,7 @@ FileImage::~FileImage() {
   close(fd_);
 }
 
-void FileImage::probe_direct(const std::string& path) {
+void FileImage::probe_direct() {
   const int flags = fcntl(fd_, F_GETFL) & ~O_NONBLOCK;
   if (fcntl(fd_, F_SETFL, flags | O_DIRECT) != 0) {
     fcntl(fd_, F_SETFL, flags);
@@ -126,14 +157,12 @@ void FileImage::probe_direct(const std::string& path) {
   direct_ = true;
 #ifdef STATX_DIOALIGN
   struct statx info {};
-  if (statx(AT_FDCWD, path.c_str(), 0, STATX_DIOALIGN, &info) == 0 &&
+  if (statx(fd_, "", AT_EMPTY_PATH, STATX_DIOALIGN, &info) == 0 &&
       (info.stx_mask & STATX_DIOALIGN) != 0) {
     memory_alignment_ = info.stx_dio_mem_align;
     offset_alignment_ = info.stx_dio_offset_align;
     return;
   }
-#else
-  static_cast<void>(path);
 #endif
   // An older kernel does not tell: try.
   AlignedBuffer buffer;

@@ -23,7 +23,8 @@ class FileImage {
   // Refuses what another process already serves: a write lock of the open file description, or a
   // read lock for a read-only image, which many may hold. Errors are one sentence with its remedy.
   // The lock also waits for requests of a process that was killed: they hold its open file until
-  // they are done, and with it the lock.
+  // they are done, and with it the lock. `path` may name a descriptor ("fd:5"), which is taken
+  // over: whoever else has it shares its lock.
   static tl::expected<std::unique_ptr<FileImage>, std::string> open(const std::string& path,
                                                                     bool read_only, u32 block_size,
                                                                     const LockWait& wait = {});
@@ -41,7 +42,7 @@ class FileImage {
 
  private:
   FileImage(int fd, u64 size) : fd_(fd), size_(size) {}
-  void probe_direct(const std::string& path);
+  void probe_direct();
 
   int fd_;
   u64 size_;

@@ -1,4 +1,5 @@
 // outboard-nvme: an NVMe controller as a vfio-user server.
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -15,6 +16,7 @@
 #include "tools/nvme/service_loop.h"
 #include "tools/nvme/state_check.h"
 #include "tools/nvme/statistics.h"
+#include "vfio_user/given_fds.h"
 
 namespace outboard::nvme {
 namespace {
@@ -59,10 +61,33 @@ tl::expected<std::unique_ptr<Doorbells>, std::string> make_doorbells(const State
   return Doorbells::over(std::move(*file));
 }
 
+// Numbers for the names of descriptors; else what is wrong with them.
+std::string resolve_given_fds(Options& options) {
+  const auto passed = vfio_user::GivenFds::from_environment();
+  std::vector<int> used;
+  std::vector<std::string*> names = {&options.socket};
+  for (NamespaceOptions& ns : options.namespaces) names.push_back(&ns.path);
+  for (std::string* const name : names) {
+    if (!vfio_user::is_given_fd(*name)) continue;
+    const auto given = passed.find(*name);
+    if (!given) return given.error().message;
+    if (std::find(used.begin(), used.end(), given->fd) != used.end()) {
+      return "'" + *name + "' is named twice; pass another descriptor";
+    }
+    used.push_back(given->fd);
+    *name = given->text();
+  }
+  return {};
+}
+
 int run(int argc, char** argv) {
   const auto parsed = parse_options(argc, argv);
   if (const int* status = std::get_if<int>(&parsed)) return *status;
-  const Options& options = std::get<Options>(parsed);
+  Options options = std::get<Options>(parsed);
+  if (const auto wrong = resolve_given_fds(options); !wrong.empty()) {
+    say(wrong);
+    return kExitUsage;
+  }
 
   // Before any thread exists, so that all inherit the mask.
   const vfio_user::UniqueFd signal_fd = signals();

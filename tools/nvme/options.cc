@@ -5,6 +5,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "vfio_user/given_fds.h"
+
 namespace outboard::nvme {
 namespace {
 
@@ -41,6 +43,9 @@ pause. Namespaces in memory cannot: they end with the process.
 
 An image is locked while it is served; a second server on it is refused. 'Format NVM' by the guest
 changes the block size until the server ends; after that it is again what this line says.
+
+fd:N is a descriptor that the program is started with, fd:NAME one that systemd passes under that
+name (FileDescriptorName=, OpenFile=).
 
 Exit status: 0 ended in order; 1 the listening socket broke; 2 wrong command line; 3 an image is
 missing, unusable or in use; 4 the socket cannot be made; 5 ended, but the last flush failed; 6 the
@@ -133,6 +138,13 @@ void check(const Options& options) {
           "a namespace in memory ends with the process, so nothing can go on "
           "with it; use --file with an image on a tmpfs");
     }
+    if (ns.kind == NamespaceOptions::Kind::file && vfio_user::is_given_fd(ns.path) &&
+        !options.state.empty()) {
+      throw CLI::ValidationError(
+          "--state",
+          "an image that is given as a descriptor shares its lock with whoever opened it, so a "
+          "successor cannot tell when the old requests have ended; give its path");
+    }
     if (ns.kind != NamespaceOptions::Kind::file && ns.size % ns.block_size != 0) {
       throw CLI::ValidationError("--block-size", "a size of " + std::to_string(ns.size) +
                                                      " bytes is no multiple of the block size " +
@@ -157,10 +169,14 @@ std::variant<Options, int> parse_options(int argc, char** argv) {
   app.footer(kFooter);
   app.get_formatter()->column_width(34);
   app.set_version_flag("--version", "outboard-nvme " OUTBOARD_VERSION);
-  app.add_option("--socket", options.socket, "Unix socket to listen on; removed at the end")
+  app.add_option("--socket", options.socket,
+                 "Unix socket to listen on; removed at the end. fd:N or fd:NAME: one that listens "
+                 "already, as systemd passes it")
       ->required()
       ->type_name("PATH");
-  app.add_option("--file", files, "Image file or block device, one namespace each")
+  app.add_option(
+         "--file", files,
+         "Image file or block device, one namespace each; fd:N or fd:NAME: one that is open")
       ->type_name("IMAGE")
       ->allow_extra_args(false);
   app.add_option("--memory", memories, "A RAM disk, lost at the end")

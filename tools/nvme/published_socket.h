@@ -12,6 +12,7 @@ namespace outboard::nvme {
 class PublishedSocket {
  public:
   // A socket file that nobody listens on is replaced; anything else in the way is an error.
+  // `path` may name a descriptor ("fd:5") that listens already, which is taken over.
   static vfio_user::Result<PublishedSocket> create(const std::string& path);
   ~PublishedSocket();
   PublishedSocket(PublishedSocket&& other) noexcept;
