@@ -9,6 +9,7 @@
 #include "vmm/given_files.h"
 #include "vmm/kvm.h"
 #include "vmm/log.h"
+#include "vmm/server_user.h"
 #include "vmm/units.h"
 
 namespace outboard::vmm {
@@ -120,6 +121,7 @@ void print_devices(const MachineConfig& config, const arch::MemoryLayout& layout
         device.server.empty()
             ? socket_text(device)
             : "server " + words(device.server) + " (" + cpu_list(device.server_affinity) + ")");
+    out += fmt::format("  its server has to be of {}\n", server_user_text(device.server_user));
     if (const auto gsi = arch::intx_gsi(slot))
       out += fmt::format("  INTA is GSI {}\n", *gsi);
     else

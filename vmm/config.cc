@@ -16,6 +16,7 @@
 #include "vmm/arch.h"
 #include "vmm/dma_plan.h"
 #include "vmm/given_files.h"
+#include "vmm/server_user.h"
 #include "vmm/toml.h"
 #include "vmm/units.h"
 
@@ -409,6 +410,28 @@ void read_reconnect(Table& table, ReconnectConfig& out) {
   too_long("first_delay", out.first_delay, out.last_delay, "that is the 'last_delay'");
 }
 
+// A number, "self", "any", or a user's name.
+void read_server_user(Table& table, ServerUser& out) {
+  static const std::string kKey = "server_uid";
+  std::string text;
+  if (table.is_string(kKey)) {
+    table.string(kKey, text);
+  } else {
+    std::optional<std::uint32_t> uid;
+    table.integer(kKey, uid, 0, 0xffff'fffe);
+    if (!uid) return;
+    text = std::to_string(*uid);
+  }
+  if (const auto user = parse_server_user(text)) {
+    out = *user;
+  } else {
+    table.fail(kKey,
+               fmt::format("'{}' is \"{}\", which is no user of /etc/passwd; write a user id, a "
+                           "name, \"self\" or \"any\"",
+                           table.path_of(kKey), text));
+  }
+}
+
 // "all", "read-only", "none", or ranges.
 void read_dma(Table& table, const MachineConfig& machine, std::vector<DmaRange>& out) {
   static const std::string kKey = "dma";
@@ -449,6 +472,7 @@ void read_device(Table& table, const MachineConfig& machine, DeviceConfig& out) 
   table.string("name", out.name);
   table.path("socket", out.socket);
   table.strings("server", out.server);
+  read_server_user(table, out.server_user);
   table.cpus("affinity", out.server_affinity);
   table.table("timeouts", [&](Table& inner) { read_timeouts(inner, out.timeouts); });
   table.boolean("poll_replies", out.poll_replies);
@@ -487,6 +511,12 @@ void read_device(Table& table, const MachineConfig& machine, DeviceConfig& out) 
     table.fail(table.has("server") ? "server" : "socket",
                fmt::format("device '{}' needs either 'socket' (a server that runs already) or "
                            "'server' (a command to start)",
+                           out.name));
+  if (!out.server.empty() && out.server_user.kind == ServerUser::Kind::any)
+    table.fail("server_uid",
+               fmt::format("a server that outboard starts is always checked; leave "
+                           "'server_uid' of device '{}' out, or name the user that it "
+                           "changes to",
                            out.name));
   if (is_connected_socket(out) && out.on_disconnect == OnDisconnect::reconnect)
     table.fail("on_disconnect",
@@ -685,6 +715,7 @@ name = "disk0"                   # default: device0, device1, ...
 socket = "/run/disk0.sock"       # the vfio-user socket of a server that runs already; or "fd:7", connected, or
 #                                # "fd:8/disk0.sock", in a directory that is open as descriptor 8
 # server = ["outboard-nvme", "--file", "root.img"]   # or: a server to start; {socket} is replaced
+server_uid = "self"              # who may be behind the socket: outboard's user or root; or a user id, a name, "any"
 # affinity = [1]                 # host CPUs of a started server
 # timeouts = { connect = "5s", version = "5s", setup = "5s", access = "5s", dma = "5s", reset = "5s" }
 poll_replies = true              # a vCPU looks for the reply for 200 us before it sleeps, where that helps

@@ -14,6 +14,7 @@
 #include "vfio_user/given_fds.h"
 #include "vfio_user/socket_transport.h"
 #include "vmm/dma_plan.h"
+#include "vmm/server_user.h"
 
 namespace outboard::vmm {
 namespace {
@@ -78,10 +79,14 @@ vfio_user::Result<AttachedDevice> connect_device(const ConnectRequest& request,
   if (!cancel.watch(socket->get())) {
     return vfio_user::fail(vfio_user::Error::Kind::closed, ECANCELED, "attach was cancelled");
   }
+  const auto refused = [&path](const vfio_user::Error& error) {
+    return vfio_user::fail(error.kind, error.code,
+                           fmt::format("socket '{}': {}", path, error.message));
+  };
   auto transport = vfio_user::SocketTransport::adopt(std::move(*socket));
-  if (!transport) {
-    return vfio_user::fail(transport.error().kind, transport.error().code,
-                           fmt::format("socket '{}': {}", path, transport.error().message));
+  if (!transport) return refused(transport.error());
+  if (auto user = check_server_user((*transport)->fd(), config.server_user); !user) {
+    return refused(user.error());
   }
   vfio_user::ClientOptions options;
   options.name = path;  // what its messages begin with

@@ -53,6 +53,18 @@ struct DmaRange {
   bool operator==(const DmaRange&) const = default;
 };
 
+// Who may be behind a device's socket.
+struct ServerUser {
+  enum class Kind {
+    self,  // outboard's own user, or root
+    any,
+    uid,
+  };
+  Kind kind = Kind::self;
+  std::uint32_t uid = 0;  // with Kind::uid
+  bool operator==(const ServerUser&) const = default;
+};
+
 // With OnDisconnect::reconnect.
 struct ReconnectConfig {
   std::chrono::milliseconds hold{8000};       // accesses wait so long for the server; below 10 s
@@ -66,6 +78,7 @@ struct DeviceConfig {
   std::string name;                  // unique; for logs, errors and statistics
   std::string socket;                // path of the vfio-user socket; empty with `server`
   std::vector<std::string> server;   // argv of a server to start first; "{socket}" is replaced
+  ServerUser server_user;            // of the process behind the socket
   std::vector<int> server_affinity;  // host CPUs of the server; empty: any
   vfio_user::Timeouts timeouts;      // per class of request
   bool poll_replies = true;          // before sleeping, look for a reply for a moment

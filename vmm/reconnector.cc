@@ -80,12 +80,14 @@ bool Reconnector::recover() {
   parts_.function.disconnect();
   // A connection that lasted starts the back-off anew; servers that die at once do not.
   if (lost - back_since_ >= policy.last_delay) delay_ = milliseconds(0);
+  std::string why;  // of the last attempt
   for (;;) {
     if (!loss_->pause(delay_)) return false;
     const auto since = Clock::now() - lost;
     if (since >= policy.deadline) {
-      parts_.function.give_up(
-          fmt::format("its server was not back within {} ms", policy.deadline.count()));
+      parts_.function.give_up(fmt::format("its server was not back within {} ms{}{}",
+                                          policy.deadline.count(),
+                                          why.empty() ? "" : "; the last attempt: ", why));
       return false;
     }
     delay_ = delay_after(delay_, since < policy.hold);
@@ -101,7 +103,8 @@ bool Reconnector::recover() {
         parts_.function.give_up(outcome.why);
         return false;
       case Reconnected::Kind::lost:
-        parts_.function.not_yet(outcome.why);
+        why = outcome.why;
+        parts_.function.not_yet(why);
         break;
     }
   }
