@@ -172,6 +172,20 @@ group_install() {
   done
   expect "shell completion is installed" bash -c 'find "$1/share" -path "*bash-completion*" -name outboard | grep -q .' find "$prefix"
   expect "the bash completion is valid bash" bash -c '"$1" --completion bash | bash -n' completion "$prefix/bin/outboard"
+  local unit
+  for unit in outboard@.service outboard-nvme@.service outboard-nvme@.socket; do
+    expect "$unit is installed" test -s "$prefix/lib/systemd/system/$unit"
+  done
+  if command -v systemd-analyze >/dev/null; then
+    expect "systemd finds no fault in the units" units_are_clean "$prefix/lib/systemd/system"
+  else
+    skip "systemd finds no fault in the units" "there is no systemd-analyze"
+  fi
+  if command -v systemd-socket-activate >/dev/null; then
+    expect "outboard-nvme serves the socket that systemd passes" socket_is_passed "$prefix/bin"
+  else
+    skip "outboard-nvme serves the socket that systemd passes" "there is no systemd-socket-activate"
+  fi
   expect "no other room's header is installed" \
     bash -c '! grep -rhE "#include \"(vmm|devices|boot|tools)/" "$1/include"' include "$prefix"
   local guest=$repo_root/build/debug/tests/micro/guests/power_button
@@ -212,6 +226,32 @@ vmm_is_small() {
   kill "$vmm" && wait "$vmm" && kill "$server" && wait "$server" || return 1
   echo "$kib KiB"
   ((kib > 0 && kib <= $3))
+}
+
+# The units of the folder $1, each as the instance "test".
+units_are_clean() {
+  local folder unit said
+  new_temp_dir folder
+  for unit in "$1"/outboard*@.*; do
+    cp "$unit" "$folder/$(basename "${unit/@./@test.}")" || return 1
+  done
+  said=$(systemd-analyze verify --man=no "$folder"/* 2>&1) || { printf '%s\n' "$said"; return 1; }
+  [[ -z $said ]] || { printf '%s\n' "$said"; return 1; }
+}
+
+# outboard-nvme of the folder $1, started by the first client of a socket that waits for one.
+socket_is_passed() {
+  local folder pid status=0
+  new_temp_dir folder
+  systemd-socket-activate --listen="$folder/s" --fdname=vfio-user \
+    "$1/outboard-nvme" --socket fd:vfio-user --memory 16M --once &
+  pid=$!
+  cleanup_pids+=("$pid")
+  until [[ -S $folder/s ]] || ! kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+  timeout 30 "$1/outboard" probe "$folder/s" >"$folder/said" || status=$?
+  wait "$pid" || status=$?
+  grep -q '4f42:0001' "$folder/said" || { cat "$folder/said"; return 1; }
+  ((status == 0))
 }
 
 # The example device of the folder $1, attached to by the example client and by the program $2.
