@@ -10,7 +10,7 @@ _outboard() {
     --kernel|--initrd|--boot-report|--trace) COMPREPLY=($(compgen -f -- "$current")); return ;;
     --out) COMPREPLY=($(compgen -d -- "$current")); return ;;
     --log-level) COMPREPLY=($(compgen -W "trace debug info warning error off" -- "$current")); return ;;
-    --set) COMPREPLY=($(compgen -W "machine.vcpus= machine.memory= machine.page_size= machine.prefault= kernel.path= kernel.initrd= kernel.cmdline= kernel.entry= console.type= console.path= device.0.socket= device.0.server= device.0.dma=" -- "$current")); return ;;
+    --set) COMPREPLY=($(compgen -W "machine.vcpus= machine.memory= machine.page_size= machine.prefault= machine.kvm= machine.memory_fd= kernel.path= kernel.initrd= kernel.cmdline= kernel.entry= console.type= console.path= device.0.socket= device.0.server= device.0.dma= device.0.server_uid=" -- "$current")); return ;;
     --completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$current")); return ;;
   esac
   local config="--kernel --initrd --append --memory --vcpus --set --help"
