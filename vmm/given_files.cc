@@ -12,7 +12,6 @@
 
 namespace outboard::vmm {
 
-using vfio_user::GivenFd;
 using vfio_user::is_given_fd;
 
 Result<void> resolve_given_fds(MachineConfig& config, const vfio_user::GivenFds& passed) {
