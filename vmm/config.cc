@@ -724,7 +724,7 @@ dma = "all"                      # guest memory that the server may use: "all", 
 # dma = [{ base = "0x4000000", size = "64M", access = "read-only" }]   # multiples of 2M; else "read-write"
 on_disconnect = "stop"           # "stop" the machine (status 8), "detach" (reads give all ones), "reconnect"
 # reconnect = { hold = "8s", deadline = "60s", first_delay = "10ms", last_delay = "1s", give_up = "detach" }
-#                                # accesses wait for `hold` (9.9s at most), then give all ones; after `deadline`
+#                                # accesses wait for `hold` (9900ms at most), then give all ones; after `deadline`
 #                                # the device is given up: "detach" or "stop"
 on_error = "log"                 # when the server signals an error (ERR): "log", or "stop" (status 8)
 on_request = "log"               # when the server asks for the device's removal (REQ): the same
