@@ -29,7 +29,8 @@ FunctionInterrupts::FunctionInterrupts(const ConfigPlan& plan, std::span<const v
                                  services.device, services.msi, services.requester);
   }
   if (plan.intx && intx_gsi) {
-    intx_ = std::make_unique<Intx>(*intx_gsi, services.device, services.intx);
+    intx_ = std::make_unique<Intx>(*intx_gsi, services.device, services.intx,
+                                   services.intx_thread_started);
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,6 +27,7 @@ class FunctionInterrupts final {
     IntxRouter& intx;
     GuestLog& log;
     std::uint16_t requester = 0;  // as in MsiRouter::Route
+    std::function<void()> intx_thread_started = {};  // see Intx
   };
 
   FunctionInterrupts(const ConfigPlan& plan, std::span<const vfio_user::Irq> irqs,

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include <poll.h>
 #include <pthread.h>
@@ -31,8 +32,8 @@ Result<void> open_eventfd(vfio_user::UniqueFd& into) {
 
 }  // namespace
 
-Intx::Intx(std::uint32_t gsi, DeviceIrqs& device, IntxRouter& router)
-    : gsi_(gsi), device_(device), router_(router) {}
+Intx::Intx(std::uint32_t gsi, DeviceIrqs& device, IntxRouter& router, std::function<void()> started)
+    : gsi_(gsi), device_(device), router_(router), started_(std::move(started)) {}
 
 Intx::~Intx() {
   drop();
@@ -53,7 +54,10 @@ Result<void> Intx::open() {
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { serve_eois(); });
+  thread_ = std::thread([this] {
+    if (started_) started_();
+    serve_eois();
+  });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return {};
 }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <thread>
 
 #include "devices/device_irqs.h"
@@ -16,7 +17,9 @@ namespace outboard::devices {
 // holds up neither a vCPU nor the event loop.
 class Intx final {
  public:
-  Intx(std::uint32_t gsi, DeviceIrqs& device, IntxRouter& router);
+  // The thread calls `started` before anything else, unless it is empty.
+  Intx(std::uint32_t gsi, DeviceIrqs& device, IntxRouter& router,
+       std::function<void()> started = {});
   // Joins the thread: close the client first, so that it waits for nobody.
   ~Intx();
   Intx(const Intx&) = delete;
@@ -45,6 +48,7 @@ class Intx final {
   const std::uint32_t gsi_;
   DeviceIrqs& device_;
   IntxRouter& router_;
+  const std::function<void()> started_;
   vfio_user::UniqueFd trigger_;   // written by the server, read by KVM
   vfio_user::UniqueFd resample_;  // written by KVM at EOI, read by thread_; opened before it starts
   vfio_user::UniqueFd stop_;      // written by the destructor, read by thread_

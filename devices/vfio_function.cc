@@ -179,7 +179,9 @@ Result<void> VfioFunction::Impl::build() {
   MsiRouter& msi = probe_ ? static_cast<MsiRouter&>(*probe_) : machine_.msi;
   interrupts_ = std::make_unique<FunctionInterrupts>(
       *plan, description_.irqs, options_.intx_gsi,
-      FunctionInterrupts::Services{irqs_, msi, machine_.intx, log_, requester}, *config_);
+      FunctionInterrupts::Services{irqs_, msi, machine_.intx, log_, requester,
+                                   options_.intx_thread_started},
+      *config_);
   open_bars(*plan);
   return {};
 }

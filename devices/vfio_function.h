@@ -75,6 +75,8 @@ struct VfioFunctionOptions {
   // handler the server is not asked for the event.
   std::function<void()> on_removal_request;
   std::function<void()> on_device_error;
+  // Called first on the thread that an interrupt pin in use takes; may be empty.
+  std::function<void()> intx_thread_started = {};
 };
 
 // What the function did, for --stats and tests. Each a running total.

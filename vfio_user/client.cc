@@ -109,7 +109,7 @@ Result<void> Client::Impl::start(std::unique_ptr<Transport> transport) {
   twin_ = std::make_unique<TwinServer>(std::move(*socket), dma_, limit, options_.observer,
                                        [this](Error error) { connection_->die(std::move(error)); });
   connection_->set_death_hook([this] { twin_->stop(); });
-  twin_->start();
+  twin_->start(options_.twin_thread_started);
   return {};
 }
 

@@ -66,6 +66,8 @@ struct ClientOptions {
   std::chrono::microseconds reply_poll{};
   // Told of every message; outlives the client. None: no time is taken.
   MessageObserver* observer = nullptr;
+  // Called on the twin socket's thread before it does anything else; may be empty.
+  std::function<void()> twin_thread_started = {};
 
   // As many fds as one message can carry (253), 1 MiB of data, WRITE_MULTI understood, "resume"
   // asked for.

@@ -83,7 +83,7 @@ class Server::Impl final : public SessionEvents {
     epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
     wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-    reserve_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    reserve_.reset(::fcntl(epoll_.get(), F_DUPFD_CLOEXEC, 0));
     if (!epoll_ || !wake_ || !timer_) return system_failure("cannot make a server's event sources");
     if (auto watched = watch(wake_.get(), false, kWake); !watched) return watched;
     if (auto watched = watch(timer_.get(), false, kVersionTimer); !watched) return watched;
@@ -202,7 +202,7 @@ class Server::Impl final : public SessionEvents {
           reserve_.reset();
           client.reset(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
           client.reset();
-          reserve_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+          reserve_.reset(::fcntl(epoll_.get(), F_DUPFD_CLOEXEC, 0));
           ++counters_.refused;
           say("a client was refused: too many open files; raise the limit");
           return {};
@@ -264,7 +264,9 @@ class Server::Impl final : public SessionEvents {
   UniqueFd epoll_;
   UniqueFd wake_;
   UniqueFd timer_;
-  UniqueFd reserve_;  // given up to be able to refuse a client when there are too many open files
+  // Given up to be able to refuse a client when there are too many open files; a duplicate, since a
+  // server in a sandbox may open no file.
+  UniqueFd reserve_;
   bool timer_set_ = false;
   Counters counters_;
   std::unique_ptr<ServerSession> session_;

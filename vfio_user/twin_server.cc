@@ -17,15 +17,19 @@ TwinServer::TwinServer(std::unique_ptr<Transport> transport, const DmaServer& dm
       on_death_(std::move(on_death)),
       reader_(max_message) {}
 
-void TwinServer::start() {
+void TwinServer::start(std::function<void()> started) {
   // The thread inherits a full mask: signals are for the threads of the program.
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run(); });
+  thread_ = std::thread([this, first = std::move(started)] {
+    // By itself: another thread would have to write to a file in /proc for it.
+    ::pthread_setname_np(::pthread_self(), "vfio-user-twin");
+    if (first) first();
+    run();
+  });
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  ::pthread_setname_np(thread_.native_handle(), "vfio-user-twin");
 }
 
 TwinServer::~TwinServer() {

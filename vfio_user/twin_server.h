@@ -27,8 +27,8 @@ class TwinServer final {
   TwinServer(const TwinServer&) = delete;
   TwinServer& operator=(const TwinServer&) = delete;
 
-  // Starts the thread; once.
-  void start();
+  // Starts the thread, which first calls `started`, unless that is empty. Once.
+  void start(std::function<void()> started);
   // Any thread: makes the thread end soon.
   void stop();
   // Not from the thread itself. Idempotent; one caller at a time.
