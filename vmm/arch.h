@@ -129,6 +129,10 @@ class Cpus {
   [[nodiscard]] virtual std::string description() const = 0;
 };
 
+// What Cpus::reset(), Cpus::enter() and register_dump() ask of KVM (ioctl requests): all that is
+// left to the main thread of a running machine, besides what devices need.
+[[nodiscard]] std::span<const unsigned long> state_requests();
+
 // All registers of a stopped vCPU and the bytes at its instruction pointer, in lines for a person.
 [[nodiscard]] std::string register_dump(const Vcpu& vcpu, const GuestMemory& memory);
 

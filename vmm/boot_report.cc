@@ -136,6 +136,15 @@ Json memory_json(const std::optional<MemoryUse>& use) {
   return {{"anon_bytes", use->anonymous}, {"file_bytes", use->file}, {"shmem_bytes", use->shared}};
 }
 
+Json sandbox_json(const std::optional<box::Report>& sandbox) {
+  if (!sandbox) return nullptr;
+  Json calls = Json::object();
+  for (const box::Report::Kind& kind : sandbox->kinds) calls[kind.name] = kind.calls;
+  return {{"system_calls", std::move(calls)},
+          {"landlock", sandbox->landlock},
+          {"sanitizer", sandbox->sanitizer}};
+}
+
 }  // namespace
 
 std::string_view stop_reason(int exit_status, const Marks& marks) {
@@ -163,6 +172,8 @@ std::string_view stop_reason(int exit_status, const Marks& marks) {
       return "vcpu-failure";
     case ExitStatus::deadline:
       return "deadline";
+    case ExitStatus::sandbox:  // no report is written then
+      return "sandbox";
     case ExitStatus::internal_error:
     case ExitStatus::signal_base:
       break;
@@ -200,6 +211,7 @@ std::string to_json(const BootReport& report) {
   root["reboots"] = report.counters.reboots;
   root["rss"] = memory_json(report.at_end);
   if (report.at_end) root["rss"]["at_first_run"] = memory_json(report.at_first_run);
+  root["sandbox"] = sandbox_json(report.sandbox);
   return root.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "vmm/box/box.h"
 #include "vmm/host_facts.h"
 #include "vmm/machine_config.h"
 #include "vmm/machine_counters.h"
@@ -22,6 +23,7 @@ struct BootReport {
   MachineCounters counters = {};               // empty: the machine was never made
   std::optional<MemoryUse> at_first_run = {};  // just after the vCPUs were let loose
   std::optional<MemoryUse> at_end = {};        // with all of the machine still there
+  std::optional<box::Report> sandbox = {};     // none: it was off
 };
 
 // "power-off", "device-lost", …: an exit status of the program as a word.

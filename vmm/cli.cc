@@ -27,7 +27,7 @@ Exit status of run:
   1 internal error        6 guest memory cannot be had          10 vCPU failure (registers printed)
   2 wrong command line    7 a device cannot be attached         11 stopped at a deadline
   3 wrong configuration   8 a device was lost                128+n ended by signal n
-  4 kernel or initrd
+  4 kernel or initrd     12 a system call that the sandbox forbids
 
 Examples:
   outboard run configs/quickstart.toml --kernel /boot/vmlinuz --append "root=/dev/nvme0n1 rw"
@@ -122,6 +122,12 @@ int command_line(int argc, char** argv, Marks& marks) {
                    "Write every exit and message with its times, for ui.perfetto.dev")
       ->type_name("FILE.json");
 
+  std::string sandbox = "on";
+  run_app->add_option("--sandbox", sandbox, "Keep outboard in its sandbox; off is for debugging")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->type_name("on|off")
+      ->capture_default_str();
+
   CheckCommand check;
   CLI::App* check_app =
       app.add_subcommand("check", "Print the machine that CONFIG describes; starts nothing");
@@ -175,6 +181,7 @@ int command_line(int argc, char** argv, Marks& marks) {
     std::fputs(std::string(completion_script(shell)).c_str(), stdout);
     return to_int(ExitStatus::powered_off);
   }
+  run.sandbox = sandbox == "on";
   if (*run_app) return run_machine(run, marks);
   if (*check_app) {
     if (check.config.file.empty() && !check.schema) {

@@ -29,6 +29,7 @@ struct RunCommand {
   bool statistics = false;
   std::string boot_report;  // path of a file to write; empty: none
   std::string trace;        // likewise
+  bool sandbox = false;     // see Sandbox; the program's own default is on
 };
 int run_machine(const RunCommand& command, Marks& marks);
 

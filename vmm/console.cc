@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "vfio_user/socket_transport.h"
+#include "vmm/box/breach.h"
 #include "vmm/log.h"
 #include "vmm/units.h"
 
@@ -243,7 +244,7 @@ struct SavedTerminal {
 };
 SavedTerminal saved_terminal;  // NOLINT: read by a signal handler
 
-void restore_terminal() {
+void restore_settings() {
   if (!saved_terminal.saved.exchange(false)) return;
   ::tcsetattr(STDIN_FILENO, TCSADRAIN, &saved_terminal.settings);
 }
@@ -255,7 +256,7 @@ void restore_flags() {
 }
 
 void restore_and_die(int signal) {
-  restore_terminal();
+  restore_settings();
   restore_flags();
   ::signal(signal, SIG_DFL);
   ::raise(signal);
@@ -330,7 +331,7 @@ class StdioConsole final : public FdConsole {
     saved_terminal.saved.store(true);
     static std::once_flag once;
     std::call_once(once, [] {
-      std::atexit(restore_terminal);
+      std::atexit(restore_settings);
       for (const int signal : {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGHUP, SIGQUIT})
         ::signal(signal, restore_and_die);
     });
@@ -340,7 +341,7 @@ class StdioConsole final : public FdConsole {
   }
 
   void restore() {
-    restore_terminal();
+    restore_settings();
     restore_flags();
     log::set_raw_terminal(false);
   }
@@ -398,7 +399,9 @@ class PtyConsole final : public FdConsole {
       : master_(std::move(master)),
         slave_(std::move(slave)),
         name_(std::move(name)),
-        link_(std::move(link)) {}
+        link_(std::move(link)) {
+    if (!link_.empty()) removed_ = box::RemovedOnBreach(link_);
+  }
   ~PtyConsole() override {
     if (!link_.empty()) ::unlink(link_.c_str());
   }
@@ -430,12 +433,13 @@ class PtyConsole final : public FdConsole {
   UniqueFd slave_;  // kept open, so that the master never sees a hang-up
   std::string name_;
   std::string link_;
+  box::RemovedOnBreach removed_;
 };
 
 class SocketConsole final : public FdConsole {
  public:
   SocketConsole(UniqueFd listener, std::string path)
-      : listener_(std::move(listener)), path_(std::move(path)) {}
+      : listener_(std::move(listener)), path_(std::move(path)), removed_(path_) {}
   ~SocketConsole() override { ::unlink(path_.c_str()); }
 
   void start(EventLoop& event_loop, Input input, std::function<void()> output_ready,
@@ -476,6 +480,7 @@ class SocketConsole final : public FdConsole {
   UniqueFd listener_;
   UniqueFd client_;  // main thread; write_some runs only while it is attached
   std::string path_;
+  box::RemovedOnBreach removed_;
   std::optional<devices::WatchId> watch_;
 };
 
@@ -533,6 +538,11 @@ vfio_user::Result<std::unique_ptr<ConsoleBackend>> open_socket(const ConsoleConf
 }
 
 }  // namespace
+
+void restore_terminal() {
+  restore_settings();
+  restore_flags();
+}
 
 vfio_user::Result<std::unique_ptr<ConsoleBackend>> ConsoleBackend::open(
     const ConsoleConfig& config) {

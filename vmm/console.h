@@ -19,6 +19,10 @@ namespace outboard::vmm {
 // What a person asked for at the keyboard with the escape key (Ctrl-A).
 enum class ConsoleCommand { quit /* x */, power_button /* p */, help /* h */ };
 
+// Puts the terminal back as it was before a console made it raw, if one did. Async-signal-safe: for
+// ways out that run no destructor.
+void restore_terminal();
+
 class ConsoleBackend : public devices::ConsoleOutput {
  public:
   // Opens what `config` asks for. Errors name the path and the remedy.

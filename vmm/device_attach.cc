@@ -11,15 +11,21 @@ namespace outboard::vmm {
 DeviceAttach::DeviceAttach(const std::vector<DeviceConfig>& devices,
                            const std::vector<devices::DeviceMarks*>& marks,
                            const GuestMemory& memory, AwaitSocket await_socket, EventLoop& loop,
-                           Trace* trace)
-    : devices_(devices), memory_(memory), await_socket_(std::move(await_socket)), loop_(loop) {
+                           Trace* trace, Sandbox* sandbox)
+    : devices_(devices),
+      memory_(memory),
+      await_socket_(std::move(await_socket)),
+      loop_(loop),
+      sandbox_(sandbox) {
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     attempts_.push_back(std::make_unique<Attempt>());
     Attempt& attempt = *attempts_.back();
     attempt.marks = marks[i];
     if (trace != nullptr) attempt.observer = &trace->add_device(devices_[i].name);
-    attempt.thread =
-        std::thread([this, &config = devices_[i], &attempt] { attach(config, attempt); });
+    attempt.thread = std::thread([this, &config = devices_[i], &attempt] {
+      enter(sandbox_, ThreadKind::attach, config.name);
+      attach(config, attempt);
+    });
   }
 }
 
@@ -56,9 +62,12 @@ vfio_user::Result<void> DeviceAttach::try_attach(const DeviceConfig& config, Att
     if (!socket) return tl::unexpected(socket.error());
     path = *socket;
   }
-  auto device = connect_device(
-      {.config = config, .memory = memory_, .observer = attempt.observer, .marks = attempt.marks},
-      path, attempt.cancel);
+  auto device = connect_device({.config = config,
+                                .memory = memory_,
+                                .observer = attempt.observer,
+                                .marks = attempt.marks,
+                                .sandbox = sandbox_},
+                               path, attempt.cancel);
   attempt.cancel.forget_socket();
   if (!device) return tl::unexpected(device.error());
   const std::lock_guard lock(mutex_);

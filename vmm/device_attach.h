@@ -18,6 +18,7 @@
 #include "vmm/event_loop.h"
 #include "vmm/guest_memory.h"
 #include "vmm/machine_config.h"
+#include "vmm/sandbox.h"
 #include "vmm/trace.h"
 
 namespace outboard::vmm {
@@ -28,10 +29,11 @@ class DeviceAttach {
 
   // Starts a thread for each of `devices`, which outlive this object, as does `memory`.
   // marks[i] is stamped for devices[i]. `trace`, which may be none, outlives the clients and gets
-  // their messages.
+  // their messages. `sandbox`, which may be none, outlives this object; each thread enters it.
   DeviceAttach(const std::vector<DeviceConfig>& devices,
                const std::vector<devices::DeviceMarks*>& marks, const GuestMemory& memory,
-               AwaitSocket await_socket, EventLoop& loop, Trace* trace = nullptr);
+               AwaitSocket await_socket, EventLoop& loop, Trace* trace = nullptr,
+               Sandbox* sandbox = nullptr);
   DeviceAttach(const DeviceAttach&) = delete;
   DeviceAttach& operator=(const DeviceAttach&) = delete;
   ~DeviceAttach();  // cancels what is under way, and waits for it
@@ -62,6 +64,7 @@ class DeviceAttach {
   const GuestMemory& memory_;
   const AwaitSocket await_socket_;
   EventLoop& loop_;
+  Sandbox* const sandbox_;  // may be none
   mutable std::mutex mutex_;
   std::vector<std::unique_ptr<Attempt>> attempts_;  // fixed by the constructor
 };

@@ -92,6 +92,9 @@ vfio_user::Result<AttachedDevice> connect_device(const ConnectRequest& request,
   options.name = path;  // what its messages begin with
   options.timeouts = config.timeouts;
   options.observer = request.observer;
+  options.twin_thread_started = [sandbox = request.sandbox, name = config.name] {
+    enter(sandbox, ThreadKind::twin, name);
+  };
   if (config.poll_replies) options.reply_poll = kReplyPoll;
   options.posted_writes =
       config.posted_writes ? vfio_user::Posting::automatic : vfio_user::Posting::off;

@@ -13,6 +13,7 @@
 #include "vfio_user/unique_fd.h"
 #include "vmm/guest_memory.h"
 #include "vmm/machine_config.h"
+#include "vmm/sandbox.h"
 
 namespace outboard::vmm {
 
@@ -54,6 +55,7 @@ struct ConnectRequest {
   const GuestMemory& memory;
   vfio_user::MessageObserver* observer = nullptr;  // may be none
   devices::DeviceMarks* marks = nullptr;           // stamped by the first attempt; may be none
+  Sandbox* sandbox = nullptr;  // entered by the twin socket's thread; may be none
 };
 
 // The server listens, or will not, at `path`, which may also name a descriptor (given_fds.h).

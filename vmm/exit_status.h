@@ -21,6 +21,7 @@ enum class ExitStatus : int {
   triple_fault = 9,    // the guest shut its CPU down by a triple fault
   vcpu_failure = 10,   // KVM internal error or an exit nobody handles; registers were printed
   deadline = 11,       // the guest did not power off in time and was stopped
+  sandbox = 12,        // a thread made a system call that its sandbox forbids
   signal_base = 128,   // + n: ended at once by signal n
 };
 

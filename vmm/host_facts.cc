@@ -50,8 +50,8 @@ HostFacts cpu_facts(std::string_view cpuinfo) {
   return facts;
 }
 
-HostFacts host_facts() {
-  HostFacts facts = cpu_facts(read_file("/proc/cpuinfo").value_or(""));
+HostFacts host_facts(const KernelFile& cpuinfo) {
+  HostFacts facts = cpu_facts(cpuinfo.read().value_or(""));
   utsname names{};
   if (::uname(&names) == 0) facts.kernel = names.release;
   return facts;

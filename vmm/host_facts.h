@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "vmm/read_file.h"
+
 namespace outboard::vmm {
 
 struct HostFacts {
@@ -15,7 +17,7 @@ struct HostFacts {
   bool hardware_kvm = false;
 };
 
-[[nodiscard]] HostFacts host_facts();
+[[nodiscard]] HostFacts host_facts(const KernelFile& cpuinfo = KernelFile("/proc/cpuinfo"));
 
 // The model and the flags of a text in the format of /proc/cpuinfo. Pure.
 [[nodiscard]] HostFacts cpu_facts(std::string_view cpuinfo);

@@ -86,6 +86,7 @@ KernelCache::KernelCache(std::string folder, int kernel) : folder_(std::move(fol
 std::span<const std::byte> KernelCache::find() {
   if (name_.empty()) return {};
   if (!file_) {
+    if (std::exchange(looked_, true)) return {};
     const std::string path = folder_ + "/" + name_;
     vfio_user::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
     struct stat status {};
@@ -99,7 +100,7 @@ std::span<const std::byte> KernelCache::find() {
 }
 
 void KernelCache::keep(std::span<const std::byte> unpacked) {
-  if (name_.empty()) return;
+  if (name_.empty() || std::exchange(tried_, true)) return;
   make_room();
   std::string path = folder_ + "/new.XXXXXX";
   vfio_user::UniqueFd fd(::mkostemp(path.data(), O_CLOEXEC));  // mode 0600

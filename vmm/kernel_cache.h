@@ -38,7 +38,9 @@ class KernelCache final : public boot::UnpackedStore {
   void make_room() const;
 
   std::string folder_;
-  std::string name_;  // of the kernel's file in folder_; empty: keep nothing
+  std::string name_;     // of the kernel's file in folder_; empty: keep nothing
+  bool looked_ = false;  // once is enough: later no path may be within reach any more
+  bool tried_ = false;   // likewise to keep it
   vfio_user::UniqueFd file_;
   MappedFile mapped_;
 };

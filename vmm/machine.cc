@@ -21,6 +21,8 @@
 #include "vmm/marks.h"
 #include "vmm/memory_use.h"
 #include "vmm/pci_device.h"
+#include "vmm/read_file.h"
+#include "vmm/sandbox.h"
 #include "vmm/statistics.h"
 #include "vmm/vcpu_set.h"
 
@@ -39,6 +41,7 @@ class MachineImpl final : public Machine {
         await_socket_(parts.await_socket),
         revive_socket_(parts.revive_socket),
         trace_(parts.trace),
+        sandbox_(parts.sandbox),
         started_(parts.started),
         events_(parts.loop) {}
   ~MachineImpl() override;
@@ -51,7 +54,8 @@ class MachineImpl final : public Machine {
   std::vector<PlacedBar> placed_bars() const override;
   MachineCounters counters() const override;
   std::string statistics() const override {
-    return statistics_text(marks_, counters(), memory_use());
+    return statistics_text(marks_, counters(), memory_use(smaps_),
+                           sandbox_ != nullptr ? std::optional(sandbox_->report()) : std::nullopt);
   }
 
  private:
@@ -78,7 +82,8 @@ class MachineImpl final : public Machine {
   Marks& marks_;
   const std::function<vfio_user::Result<std::string>(const DeviceConfig&)> await_socket_;
   const Reconnector::FindSocket revive_socket_;
-  Trace* const trace_;  // may be none
+  Trace* const trace_;      // may be none
+  Sandbox* const sandbox_;  // may be none
   const std::function<void()> started_;
   MachineEvents events_;
   std::vector<devices::DeviceMarks*> device_marks_;  // one a device, of marks_
@@ -86,6 +91,7 @@ class MachineImpl final : public Machine {
   std::optional<devices::WatchId> power_deadline_;  // main thread
   bool running_ = false;                            // main thread: the guest has been started
   std::uint64_t restarts_ = 0;                      // main thread
+  const KernelFile smaps_{"/proc/self/smaps"};      // opened while files may be
   log::RateLimit reboot_log_;                       // the guest can trigger these lines
 
   // Destroyed from the bottom up: vCPUs, devices, bridge, board.
@@ -135,7 +141,7 @@ Result<void> MachineImpl::set_up() {
     device_marks_.push_back(&marks_.add_device(device.name));
   }
   DeviceAttach attach(config_.devices, device_marks_, board_->memory(), await_socket_, loop_,
-                      trace_);
+                      trace_, sandbox_);
   const bool prefault =
       config_.prefault == Prefault::all ||
       (config_.prefault == Prefault::automatic && config_.page_size != PageSize::k4);
@@ -163,7 +169,8 @@ Result<void> MachineImpl::set_up() {
   if (!kernel) return tl::unexpected(kernel.error());
   auto set = VcpuSet::create(
       std::move(*vcpus), board_->bus(), marks_,
-      [this](VcpuEvent event) { events_.report(std::move(event)); }, config_.vcpu_affinity, trace_);
+      [this](VcpuEvent event) { events_.report(std::move(event)); }, config_.vcpu_affinity, trace_,
+      sandbox_);
   if (!set) return tl::unexpected(set.error());
   vcpus_ = std::move(*set);
   fixed_ = std::make_unique<FixedDevices>(*board_, console_, marks_,
@@ -210,7 +217,7 @@ Result<void> MachineImpl::plug(std::vector<AttachedDevice> attached) {
     const auto slot = static_cast<std::uint32_t>(i + 1);
     auto device = PciDevice::plug(
         config_.devices[i], slot, std::move(attached[i]), services, allocator, *device_marks_[i],
-        board_->memory(), revive_socket_,
+        board_->memory(), revive_socket_, sandbox_,
         [this](const DeviceConfig& config, const vfio_user::Error& error) {
           on_lost(config, error);
         },
@@ -310,6 +317,7 @@ void MachineImpl::on_lost(const DeviceConfig& device, const vfio_user::Error& er
 ExitReason MachineImpl::run() {
   running_ = true;
   fixed_->start_console(loop_, [this](ConsoleCommand command) { on_command(command); });
+  enter(sandbox_, ThreadKind::main, "main");
   vcpus_->resume();
   if (started_) started_();
   std::optional<ExitReason> reason;

@@ -22,6 +22,7 @@ namespace outboard::vmm {
 class ConsoleBackend;
 class EventLoop;
 class Marks;
+class Sandbox;
 class Trace;
 struct MachineCounters;
 
@@ -59,6 +60,9 @@ struct MachineParts {
   Trace* trace = nullptr;  // gets every exit and every message; may be none
   // Called by Machine::run as soon as the vCPUs have been let loose; may be empty.
   std::function<void()> started = {};
+  // Every thread of the machine enters it, the calling one when Machine::run starts the guest; may
+  // be none.
+  Sandbox* sandbox = nullptr;
 };
 
 // One BAR of one device, as pre-placed before the guest starts.

@@ -56,8 +56,8 @@ MemoryUse sum_smaps(std::string_view smaps) {
   return sum;
 }
 
-std::optional<MemoryUse> memory_use() {
-  const auto text = read_file("/proc/self/smaps");
+std::optional<MemoryUse> memory_use(const KernelFile& smaps) {
+  const auto text = smaps.read();
   if (!text) return std::nullopt;
   return sum_smaps(*text);
 }

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string_view>
 
+#include "vmm/read_file.h"
+
 namespace outboard::vmm {
 
 // Bytes. Huge pages of hugetlbfs are in none of them, as in the kernel's own RSS.
@@ -17,7 +19,8 @@ struct MemoryUse {
 
 // Reads /proc/self/smaps, whose figures are exact; those of /proc/self/status lag behind by up to
 // 64 pages a thread. Takes about a millisecond. None: there is no such file.
-[[nodiscard]] std::optional<MemoryUse> memory_use();
+[[nodiscard]] std::optional<MemoryUse> memory_use(
+    const KernelFile& smaps = KernelFile("/proc/self/smaps"));
 
 // The sums of a text in the format of /proc/PID/smaps (proc(5)). Pure.
 [[nodiscard]] MemoryUse sum_smaps(std::string_view smaps);

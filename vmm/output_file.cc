@@ -26,13 +26,22 @@ mode_t usual_mode() {
 
 }  // namespace
 
+std::string folder_of(const std::string& path) {
+  const fs::path parent = fs::path(path).parent_path();
+  return parent.empty() ? "." : parent.string();
+}
+
 OutputFile::OutputFile(std::string path, std::string temporary, vfio_user::UniqueFd file)
-    : path_(std::move(path)), temporary_(std::move(temporary)), file_(std::move(file)) {}
+    : path_(std::move(path)),
+      temporary_(std::move(temporary)),
+      file_(std::move(file)),
+      removed_(temporary_) {}
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::exchange(other.temporary_, {})),
       file_(std::move(other.file_)),
+      removed_(std::move(other.removed_)),
       error_(other.error_) {}
 
 OutputFile::~OutputFile() {
@@ -78,6 +87,7 @@ Result<void> OutputFile::commit() {
                    fmt::format("{} cannot be written: {}", path_, std::strerror(error_)));
   }
   temporary_.clear();
+  removed_ = {};
   file_.reset();
   return {};
 }

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "vfio_user/unique_fd.h"
+#include "vmm/box/breach.h"
 #include "vmm/error.h"
 
 namespace outboard::vmm {
@@ -36,7 +37,11 @@ class OutputFile final {
   std::string path_;
   std::string temporary_;  // empty: committed, or moved from
   vfio_user::UniqueFd file_;
+  box::RemovedOnBreach removed_;
   int error_ = 0;
 };
+
+// The folder that `path` is in: "." for a bare name.
+[[nodiscard]] std::string folder_of(const std::string& path);
 
 }  // namespace outboard::vmm

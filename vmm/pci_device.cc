@@ -79,12 +79,15 @@ tl::unexpected<MachineError> refused(const DeviceConfig& config, const devices::
 Result<PciDevice> PciDevice::plug(
     const DeviceConfig& config, std::uint32_t slot, AttachedDevice attached,
     const devices::Machine& services, devices::BarAllocator& allocator, devices::DeviceMarks& marks,
-    const GuestMemory& memory, const Reconnector::FindSocket& find_socket,
+    const GuestMemory& memory, const Reconnector::FindSocket& find_socket, Sandbox* sandbox,
     std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost,
     const std::function<void(StopReason)>& stop) {
   PciDevice device(config, slot);
   auto options = options_of(config, slot, stop);
   options.marks = &marks;
+  options.intx_thread_started = [sandbox, &config] {
+    enter(sandbox, ThreadKind::intx, config.name);
+  };
   options.on_lost = [&config, tell = std::move(lost)](const vfio_user::Error& error) {
     tell(config, error);
   };
@@ -110,7 +113,8 @@ Result<PciDevice> PciDevice::plug(
                                                          .function = *device.function_,
                                                          .memory = memory,
                                                          .observer = attached.observer,
-                                                         .find_socket = find_socket},
+                                                         .find_socket = find_socket,
+                                                         .sandbox = sandbox},
                                       std::move(loss));
   }
   return device;

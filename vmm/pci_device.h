@@ -26,12 +26,13 @@ class PciDevice {
   // `lost` is called once on the event loop when the server is gone for good; `stop`, also there,
   // when the server has signalled what the configuration stops the machine for. With
   // OnDisconnect::reconnect a thread is started that uses `memory` and `find_socket` (see
-  // Reconnector). Errors: ExitStatus::device_attach.
+  // Reconnector). The threads of the device enter `sandbox`, which may be none. Errors:
+  // ExitStatus::device_attach.
   [[nodiscard]] static Result<PciDevice> plug(
       const DeviceConfig& config, std::uint32_t slot, AttachedDevice attached,
       const devices::Machine& services, devices::BarAllocator& allocator,
       devices::DeviceMarks& marks, const GuestMemory& memory,
-      const Reconnector::FindSocket& find_socket,
+      const Reconnector::FindSocket& find_socket, Sandbox* sandbox,
       std::function<void(const DeviceConfig&, const vfio_user::Error&)> lost,
       const std::function<void(StopReason)>& stop);
 

@@ -64,6 +64,7 @@ void Reconnector::cancel() {
 }
 
 void Reconnector::run() {
+  enter(parts_.sandbox, ThreadKind::reconnect, parts_.config.name);
   while (loss_->wait()) {
     try {
       if (!recover()) return;
@@ -123,7 +124,8 @@ Reconnected Reconnector::attempt(bool insist) {
   auto device = connect_device({.config = parts_.config,
                                 .memory = parts_.memory,
                                 .observer = parts_.observer,
-                                .marks = nullptr},
+                                .marks = nullptr,
+                                .sandbox = parts_.sandbox},
                                path, cancel_);
   cancel_.forget_socket();
   if (!device) return failed(device.error());

@@ -52,6 +52,7 @@ class Reconnector {
     const GuestMemory& memory;
     vfio_user::MessageObserver* observer = nullptr;  // may be none
     FindSocket find_socket;                          // empty: the configuration says where
+    Sandbox* sandbox = nullptr;                      // the thread enters it; may be none
   };
 
   Reconnector(Parts parts, std::shared_ptr<LossSignal> loss);

@@ -35,12 +35,28 @@ Result<RunFiles> RunFiles::create(const std::string& report, const std::string& 
     return failure(ExitStatus::usage,
                    fmt::format("--boot-report and --trace both name {}; name two files", report));
   }
+  if (files.report_file_) {
+    files.smaps_.emplace("/proc/self/smaps");
+    files.cpuinfo_.emplace("/proc/cpuinfo");
+  }
   if (files.trace_file_) files.trace_ = std::make_unique<Trace>();
   return files;
 }
 
+std::vector<std::string> RunFiles::folders() const {
+  std::vector<std::string> all;
+  for (const std::optional<OutputFile>* const file : {&trace_file_, &report_file_}) {
+    if (*file) all.push_back(folder_of((*file)->path()));
+  }
+  return all;
+}
+
+std::optional<MemoryUse> RunFiles::memory() const {
+  return smaps_ ? memory_use(*smaps_) : std::nullopt;
+}
+
 void RunFiles::guest_started() {
-  if (wants_report()) at_first_run_ = memory_use();
+  at_first_run_ = memory();
 }
 
 Result<void> RunFiles::write(const MachineConfig& config, const Marks& marks, RunEnd end) {
@@ -55,12 +71,13 @@ Result<void> RunFiles::write(const MachineConfig& config, const Marks& marks, Ru
   if (report_file_) {
     report_file_->write(to_json(BootReport{.config = config,
                                            .marks = marks,
-                                           .host = host_facts(),
+                                           .host = host_facts(*cpuinfo_),
                                            .exit_status = end.exit_status,
                                            .message = std::move(end.message),
                                            .counters = std::move(end.counters),
                                            .at_first_run = at_first_run_,
-                                           .at_end = end.at_end}));
+                                           .at_end = end.at_end,
+                                           .sandbox = std::move(end.sandbox)}));
   }
   Result<void> written;
   for (std::optional<OutputFile>* const file : {&trace_file_, &report_file_}) {

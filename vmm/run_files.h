@@ -6,13 +6,16 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "vmm/box/box.h"
 #include "vmm/error.h"
 #include "vmm/machine_config.h"
 #include "vmm/machine_counters.h"
 #include "vmm/marks.h"
 #include "vmm/memory_use.h"
 #include "vmm/output_file.h"
+#include "vmm/read_file.h"
 #include "vmm/trace.h"
 
 namespace outboard::vmm {
@@ -23,6 +26,7 @@ struct RunEnd {
   std::string message = {};              // may be empty
   MachineCounters counters = {};         // empty: there was no machine
   std::optional<MemoryUse> at_end = {};  // of memory, before the machine was taken down
+  std::optional<box::Report> sandbox = {};
 };
 
 class RunFiles final {
@@ -34,6 +38,12 @@ class RunFiles final {
   // For the machine; none when no trace is wanted.
   [[nodiscard]] Trace* trace() { return trace_.get(); }
   [[nodiscard]] bool wants_report() const { return report_file_.has_value(); }
+
+  // Where they will be put in place.
+  [[nodiscard]] std::vector<std::string> folders() const;
+
+  // Of this process, now; none when no report is wanted.
+  [[nodiscard]] std::optional<MemoryUse> memory() const;
 
   // The vCPUs run.
   void guest_started();
@@ -49,6 +59,9 @@ class RunFiles final {
   std::optional<OutputFile> trace_file_;
   std::unique_ptr<Trace> trace_;
   std::optional<MemoryUse> at_first_run_;
+  // Opened while files may be; none when no report is wanted.
+  std::optional<KernelFile> smaps_;
+  std::optional<KernelFile> cpuinfo_;
 };
 
 }  // namespace outboard::vmm

@@ -104,7 +104,8 @@ std::string device_lines(const DeviceCounters& device) {
 }  // namespace
 
 std::string statistics_text(const Marks& marks, const MachineCounters& counters,
-                            const std::optional<MemoryUse>& memory) {
+                            const std::optional<MemoryUse>& memory,
+                            const std::optional<box::Report>& sandbox) {
   std::string text = marks.report();
   if (!counters.vcpus.empty()) text += exit_lines(counters.vcpus);
   text += fmt::format("interrupt routes: sent to KVM {} times; {} reboots\n", counters.route_pushes,
@@ -117,6 +118,7 @@ std::string statistics_text(const Marks& marks, const MachineCounters& counters,
     text += fmt::format("memory: {} KiB anonymous, {} KiB of files, {} KiB shared\n",
                         memory->anonymous / 1024, memory->file / 1024, memory->shared / 1024);
   }
+  text += fmt::format("sandbox: {}\n", sandbox ? box::to_string(*sandbox) : std::string("off"));
   return text;
 }
 

@@ -11,6 +11,7 @@
 #include <sched.h>
 
 #include "devices/page_guard.h"
+#include "vmm/sandbox.h"
 
 namespace outboard::vmm {
 namespace {
@@ -76,22 +77,23 @@ void count(std::atomic<std::uint64_t>& counter) {
 }  // namespace
 
 VcpuSet::VcpuSet(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler,
-                 Trace* trace)
+                 Trace* trace, Sandbox* sandbox)
     : vcpus_(std::move(vcpus)),
       bus_(bus),
       marks_(marks),
       handler_(std::move(handler)),
-      trace_(trace) {
+      trace_(trace),
+      sandbox_(sandbox) {
   for (std::size_t i = 0; i < vcpus_.size(); ++i) seats_.push_back(std::make_unique<Seat>());
 }
 
 Result<std::unique_ptr<VcpuSet>> VcpuSet::create(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks,
                                                  EventHandler handler,
                                                  const std::vector<std::vector<int>>& affinity,
-                                                 Trace* trace) {
+                                                 Trace* trace, Sandbox* sandbox) {
   install_kick_handler();
   std::unique_ptr<VcpuSet> set(
-      new VcpuSet(std::move(vcpus), bus, marks, std::move(handler), trace));
+      new VcpuSet(std::move(vcpus), bus, marks, std::move(handler), trace, sandbox));
   for (std::size_t i = 0; i < set->seats_.size(); ++i) {
     try {
       set->seats_[i]->thread = std::jthread([raw = set.get(), i] { raw->thread_main(i); });
@@ -176,6 +178,7 @@ bool VcpuSet::wait_for_run(Vcpu& vcpu, Seat& seat) {
 void VcpuSet::thread_main(std::size_t index) {
   Vcpu& vcpu = vcpus_[index];
   Seat& seat = *seats_[index];
+  enter(sandbox_, ThreadKind::vcpu, fmt::format("vcpu{}", index));
   Bus::Reader reader(bus_);
   while (wait_for_run(vcpu, seat)) {
     try {

@@ -48,6 +48,8 @@ struct VcpuEvent {
   std::string what;  // one line
 };
 
+class Sandbox;
+
 class VcpuSet {
  public:
   // Called on a vCPU's thread.
@@ -56,10 +58,12 @@ class VcpuSet {
   // Starts a thread a vCPU, parked. `affinity[i]`, where there is one and it is not empty, are the
   // host CPUs of vCPU i. Errors: a host CPU that does not exist (ExitStatus::configuration), no
   // thread (ExitStatus::internal_error). `trace`, which may be none, outlives the set and hears of
-  // every exit.
+  // every exit. `sandbox`, which may be none, outlives it too, and every thread begins by entering
+  // it.
   [[nodiscard]] static Result<std::unique_ptr<VcpuSet>> create(
       std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler,
-      const std::vector<std::vector<int>>& affinity, Trace* trace = nullptr);
+      const std::vector<std::vector<int>>& affinity, Trace* trace = nullptr,
+      Sandbox* sandbox = nullptr);
 
   VcpuSet(const VcpuSet&) = delete;
   VcpuSet& operator=(const VcpuSet&) = delete;
@@ -98,7 +102,8 @@ class VcpuSet {
     std::atomic<std::uint64_t> unanswered{0};
   };
 
-  VcpuSet(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler, Trace* trace);
+  VcpuSet(std::vector<Vcpu> vcpus, Bus& bus, Marks& marks, EventHandler handler, Trace* trace,
+          Sandbox* sandbox);
   void thread_main(std::size_t index);
   bool wait_for_run(Vcpu& vcpu, Seat& seat);  // false: end
   void run_until_told(Vcpu& vcpu, Seat& seat, Bus::Reader& reader);
@@ -116,6 +121,7 @@ class VcpuSet {
   Marks& marks_;
   const EventHandler handler_;
   Trace* const trace_;                        // may be none
+  Sandbox* const sandbox_;                    // may be none
   log::RateLimit unanswered_log_;             // the guest can trigger these lines
   std::vector<std::unique_ptr<Seat>> seats_;  // fixed after create()
 

@@ -28,12 +28,15 @@ vmm::MachineConfig config_with(const std::string& guest, const Peer& peer,
   return config;
 }
 
-// Runs `action` on the main thread when the guest has printed "ready".
+// Runs `action` in the main thread's place when the guest has printed "ready".
 WithMachine when_ready(std::function<void(vmm::Machine&, vmm::EventLoop&)> action) {
   return [action = std::move(action)](vmm::Machine& machine, vmm::EventLoop& loop,
                                       MemoryConsole& console) {
-    console.on_output([&machine, &loop, action](const std::string& text) {
-      if (text == "ready\n") loop.post([&machine, &loop, action] { action(machine, loop); });
+    console.on_output([&machine, &loop, &console, action](const std::string& text) {
+      if (text != "ready\n") return;
+      loop.post([&machine, &loop, &console, action] {
+        console.outside().run([&] { action(machine, loop); });
+      });
     });
   };
 }

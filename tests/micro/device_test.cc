@@ -152,7 +152,8 @@ TEST_CASE("a device that goes away: on_disconnect = stop ends the machine, statu
   run_guest(config_with("deaf", *peer), run,
             [&](vmm::Machine&, vmm::EventLoop& loop, MemoryConsole& console) {
               console.on_output([&](const std::string& text) {
-                if (text == "ready\n") loop.post([&] { peer.reset(); });
+                if (text != "ready\n") return;
+                loop.post([&] { console.outside().run([&] { peer.reset(); }); });
               });
             });
   CHECK(run.reason.exit_code() == 8);

@@ -40,9 +40,11 @@ TEST_CASE(
     console.on_output([&](const std::string& text) {
       if (text != "ready\n") return;
       loop.post([&] {
-        CHECK(peer->windows() == wanted);
-        peer.reset();
-        peer = std::make_unique<Peer>(options);
+        console.outside().run([&] {
+          CHECK(peer->windows() == wanted);
+          peer.reset();
+          peer = std::make_unique<Peer>(options);
+        });
         console.send("x");
       });
     });

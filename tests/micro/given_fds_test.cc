@@ -190,6 +190,7 @@ void run_as_nobody(const std::string& program, const std::string& device, bool b
       ::_exit(125);
     }
     vmm::RunCommand command;
+    command.sandbox = true;
     command.config.file = "/m.toml";
     vmm::Marks marks;
     ::_exit(vmm::run_machine(command, marks));
@@ -254,6 +255,7 @@ TEST_CASE("a server that outboard starts gets none of the descriptors that were 
     set_environment(3, "kvm:kernel:unused");
     ::setenv("PATH", path.c_str(), 1);
     vmm::RunCommand command;
+    command.sandbox = true;
     command.config.file = (folder.path / "m.toml").string();
     vmm::Marks marks;
     ::_exit(vmm::run_machine(command, marks));

@@ -1,11 +1,13 @@
-// Runs a hand-made guest on the real machine, with the console kept in memory.
+// Runs a hand-made guest on the real machine, inside its sandbox, with the console kept in memory.
 #pragma once
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "vmm/console.h"
@@ -14,6 +16,27 @@
 #include "vmm/marks.h"
 
 namespace outboard::micro {
+
+// A thread that was there before the sandbox, and does for those inside what they may not.
+class Outside final {
+ public:
+  Outside();
+  ~Outside();
+  Outside(const Outside&) = delete;
+  Outside& operator=(const Outside&) = delete;
+  // Returns when it has been done. Any thread.
+  void run(const std::function<void()>& action);
+
+ private:
+  void serve();
+
+  std::mutex callers_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  const std::function<void()>* action_ = nullptr;  // under mutex_
+  bool ending_ = false;                            // under mutex_
+  std::thread thread_;
+};
 
 // A console that remembers what the guest wrote and types what the test says.
 class MemoryConsole final : public vmm::ConsoleBackend {
@@ -32,8 +55,11 @@ class MemoryConsole final : public vmm::ConsoleBackend {
   void type(std::string bytes);
   // More of them, while the machine runs. Main thread.
   void send(const std::string& bytes);
-  // Called on a vCPU thread with everything written so far.
+  // Called with everything written so far, while the vCPU that wrote it waits: on a thread outside
+  // of the sandbox, since a test's watcher may do what no vCPU may.
   void on_output(std::function<void(const std::string&)> watcher) { watcher_ = std::move(watcher); }
+  // For what a test does on the main thread while the machine runs. Not from its own thread.
+  [[nodiscard]] Outside& outside() { return outside_; }
 
  private:
   void offer();
@@ -41,6 +67,7 @@ class MemoryConsole final : public vmm::ConsoleBackend {
   mutable std::mutex mutex_;
   std::string text_;  // under mutex_
   std::function<void(const std::string&)> watcher_;
+  Outside outside_;
   std::mutex typing_;
   std::string to_type_;    // under typing_ once the machine runs
   std::size_t typed_ = 0;  // under typing_: bytes of it that the guest has taken
@@ -50,13 +77,14 @@ class MemoryConsole final : public vmm::ConsoleBackend {
 };
 
 struct GuestRun {
+  bool sandboxed = true;  // before the run
   vmm::ExitReason reason;
   std::string console;
   std::string statistics;
   vmm::Marks marks;
 };
 
-// What a test does with the machine between its creation and its run, on the main thread.
+// What a test does with the machine between its creation and its run, on the machine's main thread.
 using WithMachine = std::function<void(vmm::Machine&, vmm::EventLoop&, MemoryConsole&)>;
 
 // A machine with 128 MiB and the guest of that name.

@@ -1,6 +1,7 @@
 // The machine without devices: exits, memory, CPUs, console, and every way it can end.
 #include <array>
 #include <cstdio>
+#include <future>
 #include <numeric>
 #include <sstream>
 
@@ -172,11 +173,13 @@ TEST_CASE("SIGTERM presses the power button; a second one ends the machine, stat
       guest_config("deaf"), run, [](vmm::Machine&, vmm::EventLoop& loop, MemoryConsole& console) {
         console.on_output([&loop](const std::string& text) {
           if (text != "ready\n") return;
-          loop.post([&loop] {
-            ::kill(::getpid(), SIGTERM);
-            // Signals of one number do not queue: the second one after the first was taken.
-            (void)loop.after(std::chrono::milliseconds(50), [] { ::kill(::getpid(), SIGTERM); });
-          });
+          ::kill(::getpid(), SIGTERM);
+          // Signals of one number do not queue: the second one after the first was taken.
+          std::promise<void> taken;
+          loop.post(
+              [&] { (void)loop.after(std::chrono::milliseconds(50), [&] { taken.set_value(); }); });
+          taken.get_future().wait();
+          ::kill(::getpid(), SIGTERM);
         });
       });
   CHECK(run.reason.exit_code() == 128 + SIGTERM);

@@ -276,6 +276,7 @@ class OwnServer {
         << "]\non_disconnect = \"reconnect\"\nreconnect = { last_delay = \"20ms\" }\n";
     command_.config.file = folder_ + "/m.toml";
     command_.boot_report = folder_ + "/report.json";
+    command_.sandbox = true;
     marks_.stamp(vmm::Mark::process_start);
     machine_ = std::thread([this] {
       status_ = vmm::run_machine(command_, marks_);

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <thread>
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
@@ -45,7 +46,9 @@ Recorded record(const std::string& guest, const std::string& device = {}, unsign
   vmm::Marks marks;
   marks.stamp(vmm::Mark::process_start);
   Recorded run;
-  run.status = vmm::run_machine(command, marks);
+  command.sandbox = true;
+  // A thread of its own, since it does not leave the sandbox.
+  std::thread([&] { run.status = vmm::run_machine(command, marks); }).join();
   std::ifstream console(folder + "/console");
   run.console.assign(std::istreambuf_iterator<char>(console), {});
   run.report = Json::parse(std::ifstream(command.boot_report));

@@ -119,14 +119,16 @@ TEST_CASE(
                                  .deadline = std::chrono::seconds(3),
                                  .give_up = vmm::OnGiveUp::stop};
   GuestRun run;
-  bool ready = false;  // on the vCPU's thread
+  bool ready = false;  // in the vCPU's place
   run_guest(config, run, [&](vmm::Machine&, vmm::EventLoop& loop, MemoryConsole& console) {
     console.on_output([&](const std::string& text) {
       if (ready || !text.ends_with("ready\n")) return;
       ready = true;
       loop.post([&] {
-        disk.reset();
-        disk.emplace(socket, kOther);
+        console.outside().run([&] {
+          disk.reset();
+          disk.emplace(socket, kOther);
+        });
       });
     });
   });

@@ -9,6 +9,7 @@ _outboard() {
   case "$previous" in
     --kernel|--initrd|--boot-report|--trace) COMPREPLY=($(compgen -f -- "$current")); return ;;
     --out) COMPREPLY=($(compgen -d -- "$current")); return ;;
+    --sandbox) COMPREPLY=($(compgen -W "on off" -- "$current")); return ;;
     --log-level) COMPREPLY=($(compgen -W "trace debug info warning error off" -- "$current")); return ;;
     --set) COMPREPLY=($(compgen -W "machine.vcpus= machine.memory= machine.page_size= machine.prefault= machine.kvm= machine.memory_fd= kernel.path= kernel.initrd= kernel.cmdline= kernel.entry= console.type= console.path= device.0.socket= device.0.server= device.0.dma= device.0.server_uid=" -- "$current")); return ;;
     --completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$current")); return ;;
@@ -16,7 +17,7 @@ _outboard() {
   local config="--kernel --initrd --append --memory --vcpus --set --help"
   case "$command" in
     "") COMPREPLY=($(compgen -W "run check probe dump --help --version --log-level --completion" -- "$current")) ;;
-    run) COMPREPLY=($(compgen -W "$config --stats --boot-report --trace" -- "$current") $(compgen -o plusdirs -f -X '!*.toml' -- "$current")) ;;
+    run) COMPREPLY=($(compgen -W "$config --stats --boot-report --trace --sandbox" -- "$current") $(compgen -o plusdirs -f -X '!*.toml' -- "$current")) ;;
     check) COMPREPLY=($(compgen -W "$config --schema" -- "$current") $(compgen -o plusdirs -f -X '!*.toml' -- "$current")) ;;
     probe) COMPREPLY=($(compgen -W "--json --timeout --help" -- "$current") $(compgen -f -- "$current")) ;;
     dump) COMPREPLY=($(compgen -W "acpi fdt cmdline $config --out" -- "$current") $(compgen -o plusdirs -f -X '!*.toml' -- "$current")) ;;

@@ -17,6 +17,7 @@ complete -c outboard -n '__fish_seen_subcommand_from run check dump' -l set -x -
 complete -c outboard -n '__fish_seen_subcommand_from run' -l stats -d 'Print counters at the end'
 complete -c outboard -n '__fish_seen_subcommand_from run' -l boot-report -rF -d 'Write boot times and counters as JSON'
 complete -c outboard -n '__fish_seen_subcommand_from run' -l trace -rF -d 'Write every exit and message with its times'
+complete -c outboard -n '__fish_seen_subcommand_from run' -l sandbox -xa 'on off' -d 'Keep outboard in its sandbox'
 complete -c outboard -n '__fish_seen_subcommand_from check' -l schema -d 'Print every key'
 complete -c outboard -n '__fish_seen_subcommand_from probe' -F -l json -d 'Machine-readable'
 complete -c outboard -n '__fish_seen_subcommand_from dump' -a 'acpi fdt cmdline'
