@@ -11,6 +11,10 @@ _outboard_nvme() {
       mapfile -t COMPREPLY < <(compgen -W 'shadow page trap' -- "$current")
       return
       ;;
+    --sandbox)
+      mapfile -t COMPREPLY < <(compgen -W 'on off' -- "$current")
+      return
+      ;;
     --block-size)
       mapfile -t COMPREPLY < <(compgen -W '512 4096' -- "$current")
       return
@@ -23,7 +27,7 @@ _outboard_nvme() {
     --memory | --null | --queues | --serial | --ready-fd | --first-read-fd) return ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W '--socket --file --memory --null --namespace --block-size
-    --read-only --queues --doorbells --serial --state --threads --stats --once --ready-fd --first-read-fd
+    --read-only --queues --doorbells --serial --state --sandbox --threads --stats --once --ready-fd --first-read-fd
     --help --version' -- "$current")
 }
 complete -F _outboard_nvme outboard-nvme

@@ -15,10 +15,9 @@ namespace {
 
 constexpr unsigned kThreads = 4;
 
-tl::expected<std::unique_ptr<Backend>, std::string> open_file(const NamespaceOptions& ns,
-                                                              bool threads,
-                                                              std::vector<std::string>& remarks,
-                                                              const LockWait& wait) {
+tl::expected<std::unique_ptr<Backend>, std::string> open_file(
+    const NamespaceOptions& ns, bool threads, std::vector<std::string>& remarks,
+    const LockWait& wait, const std::function<void()>& started) {
   auto image = FileImage::open(ns.path, ns.read_only, ns.block_size, wait);
   if (!image) return tl::unexpected(image.error());
   std::unique_ptr<Backend> backend;
@@ -29,7 +28,7 @@ tl::expected<std::unique_ptr<Backend>, std::string> open_file(const NamespaceOpt
       remarks.push_back("io_uring is refused (" + why + "); image '" + ns.path + "' is served by " +
                         std::to_string(kThreads) + " threads");
     }
-    backend = make_thread_backend(std::move(*image), kThreads);
+    backend = make_thread_backend(std::move(*image), kThreads, started);
   }
   return backend;
 }
@@ -54,16 +53,15 @@ std::string real_path(const std::string& path) {
 
 }  // namespace
 
-tl::expected<std::vector<Namespace>, std::string> open_namespaces(const Options& options,
-                                                                  const std::string& serial,
-                                                                  std::vector<std::string>& remarks,
-                                                                  const LockWait& wait) {
+tl::expected<std::vector<Namespace>, std::string> open_namespaces(
+    const Options& options, const std::string& serial, std::vector<std::string>& remarks,
+    const LockWait& wait, const std::function<void()>& started) {
   std::vector<Namespace> all;
   for (const NamespaceOptions& wanted : options.namespaces) {
     Namespace ns;
     switch (wanted.kind) {
       case NamespaceOptions::Kind::file: {
-        auto backend = open_file(wanted, options.threads, remarks, wait);
+        auto backend = open_file(wanted, options.threads, remarks, wait, started);
         if (!backend) return tl::unexpected(backend.error());
         ns.backend = std::move(*backend);
         ns.buffered = wanted.read_only && !options.state.empty();

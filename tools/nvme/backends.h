@@ -1,6 +1,7 @@
 // From the command line's namespaces to open ones.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,11 +15,10 @@
 namespace outboard::nvme {
 
 // Opens and locks everything; `remarks` gets a line for what an operator should know. The error is
-// one sentence.
-tl::expected<std::vector<Namespace>, std::string> open_namespaces(const Options& options,
-                                                                  const std::string& serial,
-                                                                  std::vector<std::string>& remarks,
-                                                                  const LockWait& wait = {});
+// one sentence. Threads that serve a file call `started` first, unless it is empty.
+tl::expected<std::vector<Namespace>, std::string> open_namespaces(
+    const Options& options, const std::string& serial, std::vector<std::string>& remarks,
+    const LockWait& wait = {}, const std::function<void()>& started = {});
 
 // What the state file of such a server is of. Looks at the images without opening them.
 StateIdentity state_identity(const Options& options, const std::string& serial);

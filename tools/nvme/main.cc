@@ -13,6 +13,7 @@
 #include "tools/nvme/backends.h"
 #include "tools/nvme/options.h"
 #include "tools/nvme/published_socket.h"
+#include "tools/nvme/sandbox.h"
 #include "tools/nvme/service_loop.h"
 #include "tools/nvme/state_check.h"
 #include "tools/nvme/statistics.h"
@@ -89,7 +90,19 @@ int run(int argc, char** argv) {
     return kExitUsage;
   }
 
-  // Before any thread exists, so that all inherit the mask.
+  std::unique_ptr<box::Box> sandbox;
+  if (options.sandbox) {
+    auto made = make_sandbox(options);
+    if (!made) {
+      say(made.error());
+      return kExitInternal;
+    }
+    sandbox = std::move(*made);
+    if (sandbox->landlock() == 0) {
+      say("this kernel has no Landlock: the sandbox keeps files away by system calls alone");
+    }
+  }
+  // Before any thread that may get a signal exists, so that all inherit the mask.
   const vfio_user::UniqueFd signal_fd = signals();
   prctl(PR_SET_TIMERSLACK, 1000UL);  // ns; else every doorbell interval is 50 us longer
 
@@ -106,7 +119,8 @@ int run(int argc, char** argv) {
   std::vector<std::string> remarks;
   LockWait wait;
   if (state && state->left_over()) wait = {kLockPatience, say};
-  auto namespaces = open_namespaces(options, serial, remarks, wait);
+  auto namespaces = open_namespaces(options, serial, remarks, wait,
+                                    [&sandbox] { enter(sandbox.get(), ThreadKind::pool, "pool"); });
   for (const std::string& remark : remarks) say(remark);
   if (!namespaces) {
     say(namespaces.error());
@@ -156,6 +170,7 @@ int run(int argc, char** argv) {
     return kExitSocket;
   }
   device.serve_through(server->get());
+  enter(sandbox.get(), ThreadKind::service, "main");
   tell_ready(options.ready_fd);
 
   LoopOptions loop;
@@ -170,7 +185,9 @@ int run(int argc, char** argv) {
   const bool flushed = device.controller().flush_all();
   if (options.stats) {
     std::fprintf(stderr, "%s\n",
-                 statistics_json(device.controller().counters(), (*server)->counters()).c_str());
+                 statistics_json(device.controller().counters(), (*server)->counters(),
+                                 sandbox ? std::optional(sandbox->report()) : std::nullopt)
+                     .c_str());
   }
   if (!ended) {
     say(ended.error().message);

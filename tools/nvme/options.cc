@@ -49,7 +49,8 @@ name (FileDescriptorName=, OpenFile=).
 
 Exit status: 0 ended in order; 1 the listening socket broke; 2 wrong command line; 3 an image is
 missing, unusable or in use; 4 the socket cannot be made; 5 ended, but the last flush failed; 6 the
-state file cannot be made, is in use, or is of another disk.)";
+state file cannot be made, is in use, or is of another disk; 7 a system call that the sandbox
+forbids.)";
 
 bool parse_size(const std::string& text, u64& bytes) {
   const char* end = text.data() + text.size();
@@ -217,8 +218,14 @@ std::variant<Options, int> parse_options(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber)
       ->type_name("FD");
 
+  std::string sandbox = "on";
+  app.add_option("--sandbox", sandbox, "Keep the server in its sandbox; off is for debugging (on)")
+      ->check(CLI::IsMember({"on", "off"}))
+      ->type_name("on|off");
+
   try {
     app.parse(argc, argv);
+    options.sandbox = sandbox == "on";
     NamespaceOptions defaults;
     defaults.block_size = parse_block(block);
     defaults.read_only = read_only;

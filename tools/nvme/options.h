@@ -31,6 +31,7 @@ struct Options {
   std::string state;  // file for what a successor needs; empty: none
   int ready_fd = -1;
   int first_read_fd = -1;
+  bool sandbox = true;
 };
 
 // Exit statuses, documented in --help and the manual page.
@@ -41,6 +42,7 @@ inline constexpr int kExitImage = 3;     // an image, or the memory for one
 inline constexpr int kExitSocket = 4;    // the socket could not be made
 inline constexpr int kExitFlush = 5;     // ended, but a last flush failed
 inline constexpr int kExitState = 6;     // the state file is of something else, or in use
+inline constexpr int kExitSandbox = 7;   // a thread made a system call that its sandbox forbids
 
 // The options, or the status to exit with: help was asked for, or the line is wrong (which has
 // then been said on stderr).

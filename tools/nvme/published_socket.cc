@@ -77,7 +77,9 @@ vfio_user::Result<PublishedSocket> PublishedSocket::create(const std::string& pa
 }
 
 PublishedSocket::PublishedSocket(PublishedSocket&& other) noexcept
-    : fd_(std::move(other.fd_)), path_(std::exchange(other.path_, {})) {}
+    : fd_(std::move(other.fd_)),
+      path_(std::exchange(other.path_, {})),
+      removed_(std::move(other.removed_)) {}
 
 PublishedSocket::~PublishedSocket() {
   if (!path_.empty()) unlink(path_.c_str());

@@ -6,6 +6,7 @@
 
 #include "vfio_user/result.h"
 #include "vfio_user/unique_fd.h"
+#include "vmm/box/breach.h"
 
 namespace outboard::nvme {
 
@@ -24,10 +25,11 @@ class PublishedSocket {
 
  private:
   PublishedSocket(vfio_user::UniqueFd fd, std::string path)
-      : fd_(std::move(fd)), path_(std::move(path)) {}
+      : fd_(std::move(fd)), path_(std::move(path)), removed_(path_) {}
 
   vfio_user::UniqueFd fd_;
   std::string path_;
+  box::RemovedOnBreach removed_;
 };
 
 }  // namespace outboard::nvme

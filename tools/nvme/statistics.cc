@@ -97,8 +97,8 @@ void by_opcode(Json& json, const char* name, const std::array<u64, 256>& counts,
 
 }  // namespace
 
-std::string statistics_json(const Counters& counters,
-                            const vfio_user::Server::Counters& connection) {
+std::string statistics_json(const Counters& counters, const vfio_user::Server::Counters& connection,
+                            const std::optional<box::Report>& sandbox) {
   Json json;
   by_opcode(json, "admin", counters.admin, admin_name);
   by_opcode(json, "io", counters.io, io_name);
@@ -126,6 +126,12 @@ std::string statistics_json(const Counters& counters,
   u64 messages = 0;
   for (const u64 count : connection.commands) messages += count;
   json.number("messages", messages);
+  if (sandbox) {
+    json.open("sandbox");
+    for (const box::Report::Kind& kind : sandbox->kinds) json.number(kind.name, kind.calls);
+    json.number("landlock", static_cast<u64>(sandbox->landlock));
+    json.close();
+  }
   return json.take();
 }
 

@@ -18,9 +18,15 @@ namespace {
 
 class ThreadBackend final : public Backend {
  public:
-  ThreadBackend(std::unique_ptr<FileImage> image, unsigned threads)
+  ThreadBackend(std::unique_ptr<FileImage> image, unsigned threads,
+                const std::function<void()>& started)
       : image_(std::move(image)), event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { serve(); });
+    for (unsigned i = 0; i < threads; ++i) {
+      threads_.emplace_back([this, started] {
+        if (started) started();
+        serve();
+      });
+    }
   }
   ~ThreadBackend() override {
     {
@@ -122,8 +128,9 @@ class ThreadBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_thread_backend(std::unique_ptr<FileImage> image, unsigned threads) {
-  return std::make_unique<ThreadBackend>(std::move(image), threads);
+std::unique_ptr<Backend> make_thread_backend(std::unique_ptr<FileImage> image, unsigned threads,
+                                             const std::function<void()>& started) {
+  return std::make_unique<ThreadBackend>(std::move(image), threads, started);
 }
 
 }  // namespace outboard::nvme
