@@ -3,7 +3,7 @@
 # Sourced by tools/test after test_groups.sh.
 
 arm64_tests='unit_vfio_user unit_boot unit_devices unit_vmm unit_nvme protocol cost'
-arm64_missing=''  # why the lane cannot run
+arm64_missing='' arm64_16k_missing=''  # why the lane, or its part with pages of 16 KiB, cannot run
 
 arm64_wanted() { wanted arm64-unit || wanted arm64-guests; }
 
@@ -21,9 +21,20 @@ set_up_arm64() {
     link_sysroot sysroot
     if wanted arm64-guests; then need_guest_images aarch64 kernel root initrd; fi
   ) 2> >(tee "$log" >&2) || status=$?
-  ((status)) || return 0
-  arm64_missing=$(sed -n "s/^$tool: //p" "$log" | tail -n 1)
-  : "${arm64_missing:=its set-up ended with status $status}"
+  if ((status)); then
+    arm64_missing=$(last_word "$log" "$status")
+  elif wanted arm64-guests; then
+    # shellcheck disable=SC2030
+    (local kernel='' && need_foreign_16k_kernel kernel) 2> >(tee "$log" >&2) || status=$?
+    if ((status)); then arm64_16k_missing=$(last_word "$log" "$status"); fi
+  fi
+}
+
+# last_word LOG STATUS: what the tool said last before it gave up.
+last_word() {
+  local said
+  said=$(sed -n "s/^$tool: //p" "$1" | tail -n 1)
+  echo "${said:-its set-up ended with status $2}"
 }
 
 arm64_can_run() { # arm64_can_run PRESET TITLE
@@ -58,5 +69,13 @@ group_arm64_guests() {
   if ((full)); then options+=(--fio 300); fi
   run_guest_tests --arch aarch64 --bin "$repo_root/build/aarch64" --programs "$repo_root/build/aarch64-plain" \
     --out "$logs/arm64-guests" "${options[@]}"
+  end_group
+  title="arm64: a host with 16 KiB pages"
+  begin_group "$title"
+  if [[ -n $arm64_16k_missing ]]; then
+    skip "$title" "$arm64_16k_missing"
+  else
+    run_guest_tests --arch aarch64 --pages 16k --bin "$repo_root/build/aarch64" --out "$logs/arm64-16k" first
+  fi
   end_group
 }

@@ -31,6 +31,27 @@ build_foreign_kernel() {
     && [[ -s vmlinuz && -e usr/lib/modules/$release/modules.dep ]]
 }
 
+# ---- kernel of an L1 with pages of 16 KiB: vmlinuz and initrd.img --------------------------------
+# It is Debian's general kernel, whose drivers are modules: an initrd loads those of the root disk.
+build_foreign_16k_kernel() {
+  local out=$1 busybox=$2 init=$3 package release module driver order=10
+  # shellcheck disable=SC2034
+  local foreign_state=$foreign_state-backports foreign_suite=backports
+  foreign_lists && cd "$out" || return 1
+  package=$(foreign_apt apt-cache show --no-all-versions linux-image-arm64-16k | sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p')
+  [[ -n $package ]] || { echo "there is no linux-image-arm64-16k"; return 1; }
+  foreign_apt apt-get -q download "$package" \
+    && dpkg-deb -f ./*.deb Package Version >version \
+    && dpkg-deb --fsys-tarfile ./*.deb | tar -x --wildcards './boot/*' './lib/modules/*/modules.*' './lib/modules/*/kernel/drivers/nvme/*' \
+      './lib/modules/*/kernel/fs/*' './lib/modules/*/kernel/lib/*' './lib/modules/*/kernel/crypto/*' \
+    && cp boot/vmlinuz-* vmlinuz && release=$(basename lib/modules/*) && depmod -b "$PWD" "$release" && mkdir modules || return 1
+  for module in $(for driver in nvme ext4; do modprobe --show-depends -d "$PWD" -S "$release" "$driver"; done | awk '{print $2}'); do
+    xz -dc "$module" >"modules/$order-$(basename "$module" .ko.xz).ko" || return 1
+    order=$((order + 1))
+  done
+  build_initrd "$out" "$init" "$busybox" modules && rm -rf boot lib modules ./*.deb && [[ -s vmlinuz && -s initrd.img ]]
+}
+
 # ---- root image ----------------------------------------------------------------------------------
 finish_foreign_root() { # finish_foreign_root ROOT: what maintainer scripts would have done, as far as it matters
   local root=$1
@@ -39,6 +60,7 @@ finish_foreign_root() { # finish_foreign_root ROOT: what maintainer scripts woul
   echo outboard-guest >"$root/etc/hostname"
   printf '127.0.0.1 localhost outboard-guest\n' >"$root/etc/hosts"
   ln -s mawk "$root/usr/bin/awk"
+  ln -s bash "$root/usr/bin/sh"
   mkdir -p "$root/outboard" "$root/files" "$root/mnt/out" "$root/dev" "$root/proc" "$root/sys" "$root/run"
   # The kernel has no DEVTMPFS_MOUNT: it starts init with nothing but these.
   mknod -m 600 "$root/dev/console" c 5 1
@@ -63,6 +85,14 @@ build_foreign_root_image() {
 need_foreign_kernel() { # need_foreign_kernel VARIABLE: a directory with vmlinuz
   cached "$1" kernel-arm64 "$(content_key "$debian_suite" "$(declare -f build_foreign_kernel)")" \
     "fetching Debian's arm64 cloud kernel" build_foreign_kernel
+}
+
+need_foreign_16k_kernel() { # need_foreign_16k_kernel VARIABLE: a directory with vmlinuz and initrd.img
+  local base key init=$repo_root/tools/lib/l1_initrd_init
+  need_foreign_base_image base
+  key=$(content_key "$debian_suite" "$base" "@$init" "$(declare -f build_foreign_16k_kernel build_initrd)")
+  cached "$1" kernel-arm64-16k "$key" "fetching Debian's arm64 kernel with pages of 16 KiB" \
+    build_foreign_16k_kernel "$base/busybox" "$init"
 }
 
 need_foreign_base_image() { # need_foreign_base_image VARIABLE: a directory with root.img and busybox

@@ -5,6 +5,7 @@
 
 foreign_arch=arm64
 foreign_state=$cache_dir/apt-$foreign_arch
+foreign_suite=''  # backports: only that suite, with a state of its own
 
 foreign_apt() { APT_CONFIG=$foreign_state/apt.conf "$@"; }
 
@@ -32,7 +33,12 @@ foreign_lists() {
 }
 
 foreign_sources() {
-  local mirror=http://deb.debian.org
+  local mirror=http://deb.debian.org uri
+  if [[ $foreign_suite == backports ]]; then
+    uri=$(apt_sources | awk -v suite="$debian_suite" '$3 == suite {print $2; exit}') || true
+    printf 'deb %s %s-backports main\n' "${uri:-$mirror/debian}" "$debian_suite"
+    return
+  fi
   apt_sources && return
   printf 'deb %s/debian %s main\n' "$mirror" "$debian_suite"
   printf 'deb %s/debian-security %s-security main\n' "$mirror" "$debian_suite"

@@ -131,10 +131,11 @@ need_scripted_image() { # need_scripted_image VARIABLE NAME BASE KERNEL
 }
 
 # ---- busybox initrd -------------------------------------------------------------------------
-build_initrd() {
-  local out=$1 init=$2 busybox=$3 tree=$1/tree
+build_initrd() { # build_initrd OUT INIT BUSYBOX [FOLDER]: the folder is in it by its name
+  local out=$1 init=$2 busybox=$3 folder=${4:-} tree=$1/tree
   mkdir -p "$tree"/{bin,dev,proc,sys,mnt,tmp} && cp "$busybox" "$tree/bin/busybox" \
     && ln -s busybox "$tree/bin/sh" && cp "$init" "$tree/init" && chmod 755 "$tree/init" || return 1
+  if [[ -n $folder ]]; then cp -r "$folder" "$tree/" || return 1; fi
   # The init itself opens /dev/console: the kernel mounts no devtmpfs over an initrd.
   local wrapper=()
   ((EUID == 0)) || wrapper=(fakeroot --)

@@ -13,7 +13,7 @@ declare -gA package_groups=(
   [bench]="libbenchmark-dev"
   [fuzz]="clang libclang-rt-14-dev"
   [cross]="g++-aarch64-linux-gnu qemu-user"
-  [testbed-arm64]="qemu-system-arm procps e2fsprogs"
+  [testbed-arm64]="qemu-system-arm procps e2fsprogs xz-utils"
 )
 all_package_groups="build unit lint guest testbed guest-tests bench fuzz cross testbed-arm64"
 

@@ -33,10 +33,11 @@ qemu_arguments() {
   local index=1 image console options
   "machine_$arch"
   machine+=(-m "$memory" -nodefaults -display none -no-reboot
-    -kernel "$kernel_dir/vmlinuz"
+    -kernel "$l1_dir/vmlinuz"
     -append "console=$console root=/dev/nvme0n1 rw init=/outboard/l1_init panic=-1 quiet loglevel=4 mitigations=off transparent_hugepage=never softlockup_panic=1 watchdog_thresh=60 random.trust_cpu=on $options"
     -serial "file:$work/console.log"
     -device nvme,id=disks,serial=outboard)
+  if [[ -e $l1_dir/initrd.img ]]; then machine+=(-initrd "$l1_dir/initrd.img"); fi
   if ((steady)); then
     machine+=(-accel "tcg,thread=single" -icount "shift=1,sleep=off" -smp 1)
   else
