@@ -26,7 +26,7 @@ class FunctionInterrupts final {
     MsiRouter& msi;
     IntxRouter& intx;
     GuestLog& log;
-    std::uint16_t requester = 0;  // as in MsiRouter::Route
+    std::uint16_t requester = 0;                     // as in MsiRouter::Route
     std::function<void()> intx_thread_started = {};  // see Intx
   };
 
