@@ -55,7 +55,7 @@ bool NvmeProcess::start() {
     } else {
       ::dup2(told.get(), kReadyFd);
     }
-    ::execv(words[0], words.data());
+    ::execvp(words[0], words.data());
     ::_exit(127);
   }
   told.reset();

@@ -83,7 +83,12 @@ forget_server() { # forget_server PID: it is dead, and waited for
   for pid in "${server_pids[@]}"; do if [[ $pid != "$1" ]]; then left+=("$pid"); fi; done
   server_pids=("${left[@]}")
 }
-recovered() { (($(grep -c 'ready: its server is back' "$group_dir/outboard.log") >= $1)) || ! kill -0 "$machine_pid" 2>/dev/null; }
+# The log is limited in its lines, so the machine is asked for its statistics.
+recovered() {
+  kill -0 "$machine_pid" 2>/dev/null || return 0
+  kill -USR1 "$(pgrep -P "$machine_pid")" && sleep 0.5
+  grep -q "device 'root': server ready, .*back $1 times" "$group_dir/outboard.log"
+}
 
 # What the guest has to say, how it ends, and whether its disk is whole.
 end_beside_fio() {
@@ -98,7 +103,7 @@ end_beside_fio() {
   is "the guest's tests ran to their end" "$(($(grep -c . "$results") - before)) results" "${wanted:-unknown} results"
   expect_status 0 "outboard ends with status 0 after the guest's power-off"
   grep -a '    fio: ' "$group_dir/console.log" | tr -d '\r' | while IFS= read -r line; do note "${line#    }"; done
-  grep -o "device 'root': server.*" "$group_dir/outboard.log" | while IFS= read -r line; do note "$line"; done
+  grep -o "device 'root': server.*" "$group_dir/outboard.log" | tail -n 1 | while IFS= read -r line; do note "$line"; done
   stop_servers
   check "fsck finds nothing after the power-off" e2fsck -fn "$disk"
 }
