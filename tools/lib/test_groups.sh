@@ -291,7 +291,7 @@ group_linux_guests() {
   printf '%s\n' "$(host_sentence)"
   local options=(--testbed)
   if [[ $(host_kind) == hardware ]]; then options=(--native); fi
-  if ((full)); then options+=(--fio 300); fi
+  if ((full)); then options+=(--fio 300 --full); fi
   run_guest_tests --bin "$repo_root/build/release" --out "$logs/guests" "${options[@]}" "$@"
   end_group
 }
