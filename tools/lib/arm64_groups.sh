@@ -62,13 +62,20 @@ group_arm64_unit() {
   run_ctest aarch64-plain "$title" -R "^(${arm64_tests// /|})$"
 }
 
+# Beside the x86-64 guests: each of the emulated machines has one processor.
+start_arm64_guests() {
+  local options=()
+  [[ -z $arm64_missing && -n ${built[aarch64]:-} ]] || return 0
+  if ((full)); then options+=(--fio 300); fi
+  start_guest_tests arm64-guests --arch aarch64 --bin "$repo_root/build/aarch64" \
+    --programs "$repo_root/build/aarch64-plain" --out "$logs/arm64-guests" "${options[@]}"
+}
+
 group_arm64_guests() {
-  local title="arm64: Linux guests" options=()
+  local title="arm64: Linux guests"
   arm64_can_run aarch64 "$title" || return 0
   begin_group "$title"
-  if ((full)); then options+=(--fio 300); fi
-  run_guest_tests --arch aarch64 --bin "$repo_root/build/aarch64" --programs "$repo_root/build/aarch64-plain" \
-    --out "$logs/arm64-guests" "${options[@]}"
+  collect_guest_tests arm64-guests
   end_group
   title="arm64: a host with 16 KiB pages"
   begin_group "$title"

@@ -296,16 +296,28 @@ group_linux_guests() {
   end_group
 }
 
-run_guest_tests() {
-  local fifo=$work/lines status=0 before=$failed counted=$((passed + failed + skipped))
-  rm -f "$fifo"
-  mkfifo "$fifo"
-  "$repo_root/tests/guest/run" "$@" >"$fifo" </dev/null &
-  local pid=$!
-  cleanup_pids+=("$pid")
-  count_lines <"$fifo"
+# start_guest_tests NAME ARGUMENT...: tests/guest/run in the background, for collect_guest_tests NAME.
+declare -A guest_runs=()
+start_guest_tests() {
+  local name=$1
+  shift
+  : >"$work/$name.lines"
+  "$repo_root/tests/guest/run" "$@" >"$work/$name.lines" </dev/null &
+  guest_runs[$name]=$!
+  cleanup_pids+=("$!")
+}
+
+# collect_guest_tests NAME: shows and counts its results as they come, to its end.
+collect_guest_tests() {
+  local pid=${guest_runs[$1]} status=0 before=$failed counted=$((passed + failed + skipped))
+  count_lines < <(tail -f --pid="$pid" -n +1 "$work/$1.lines")
   wait "$pid" || status=$?
   if ((status == 124)); then fail "the suite" "it reached its time limit"
   elif ((status && failed == before)); then fail "the suite" "it ended with status $status"
   elif ((passed + failed + skipped == counted)); then fail "the suite" "no test ran"; fi
+}
+
+run_guest_tests() {
+  start_guest_tests guests "$@"
+  collect_guest_tests guests
 }
