@@ -51,7 +51,7 @@ build_arm64() {
   local targets
   [[ -z $arm64_missing ]] || return 0
   read -ra targets <<<"$arm64_tests"
-  build_preset aarch64-plain "${targets[@]}" outboard-nvme
+  build_preset aarch64-plain "${targets[@]}" outboard-nvme micro
   if wanted arm64-guests; then build_preset aarch64 outboard outboard-nvme; fi
 }
 
