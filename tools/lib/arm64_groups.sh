@@ -2,7 +2,7 @@
 # The arm64 lane of tools/test: cross-compiled programs, under qemu-user and in the emulated arm64 machine.
 # Sourced by tools/test after test_groups.sh.
 
-arm64_tests='unit_vfio_user unit_boot unit_devices unit_vmm unit_nvme protocol cost'
+arm64_tests='unit_vfio_user unit_box unit_boot unit_devices unit_vmm unit_nvme protocol cost'
 arm64_missing='' arm64_16k_missing=''  # why the lane, or its part with pages of 16 KiB, cannot run
 
 arm64_wanted() { wanted arm64-unit || wanted arm64-guests; }
