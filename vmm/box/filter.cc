@@ -69,7 +69,8 @@ tl::expected<Filter, std::string> Filter::compile(const CallRules& rules, const 
     }
     if (rule.error == 0) allowed.insert(number);
   }
-  if (const int number = seccomp_syscall_resolve_name(first); number >= 0) {
+  // Of a call without a rule libseccomp 2.5 makes a filter that forbids everything (seen on arm64).
+  if (const int number = seccomp_syscall_resolve_name(first); allowed.contains(number)) {
     constexpr std::uint8_t kFirst = 255;
     seccomp_syscall_priority(context.get(), number, kFirst);
   }
