@@ -100,6 +100,9 @@ class Steps {
   Result<void> outcome_;
 };
 
+// ICFGR with 0b10 for each interrupt: edge-triggered, as KVM's SPIs are at power-on.
+constexpr std::uint32_t kAllEdge = 0xaaaa'aaaa;
+
 }  // namespace
 
 Result<void> Gic::require(const Vm& vm) {
@@ -157,7 +160,7 @@ Result<void> Gic::reset() const {
     word(dist::kPriority + 4 * n, 0);
   }
   for (std::uint64_t n = kPrivateInterrupts / 16; n < kInterrupts / 16; ++n) {
-    word(dist::kConfiguration + 4 * n, 0);
+    word(dist::kConfiguration + 4 * n, kAllEdge);
   }
   for (std::uint64_t n = kPrivateInterrupts; n < kInterrupts; ++n) {
     word(dist::kRouting + 8 * n, 0);

@@ -7,6 +7,7 @@
 void main(void) {
   write32(DISTRIBUTOR, 0x12);  // affinity routing is on, group 1
   write32(DISTRIBUTOR + 0x80 + 4 * (INTID / 32), ~0u);
+  write32(DISTRIBUTOR + 0xc00 + 4 * (INTID / 16), 0);  // level-triggered
   write32(DISTRIBUTOR + 0x100 + 4 * (INTID / 32), 1u << INTID % 32);
   write32(REDISTRIBUTORS + 0x14, 0);  // awake
   WRITE_SYSTEM("S3_0_C12_C12_5", 7);  // ICC_SRE_EL1
