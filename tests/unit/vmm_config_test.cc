@@ -69,7 +69,7 @@ socket = "/run/disk0.sock"
 timeouts = { access = "250ms", reset = "1m" }
 poll_replies = false
 posted_writes = false
-dma = [{ base = "0x4000000", size = "64M", access = "read-only" }, { base = 0x100000000, size = "2M" }]
+dma = [{ base = "0x44000000", size = "64M", access = "read-only" }, { base = 0x100000000, size = "2M" }]
 max_vectors = 16
 map = { bar0 = false }
 vendor_id = 0x1b36
@@ -106,7 +106,7 @@ dma = "none"
   CHECK(disk.timeouts.version == std::chrono::seconds(5));
   CHECK_FALSE(disk.poll_replies);
   CHECK_FALSE(disk.posted_writes);
-  CHECK(disk.dma == std::vector<DmaRange>{{64 * kMiB, 64 * kMiB, DmaAccess::read_only},
+  CHECK(disk.dma == std::vector<DmaRange>{{1088 * kMiB, 64 * kMiB, DmaAccess::read_only},
                                           {4 * kGiB, 2 * kMiB, DmaAccess::read_write}});
   CHECK(config->devices[1].dma.empty());
   CHECK(disk.max_vectors == 16);
