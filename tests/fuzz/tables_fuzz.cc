@@ -185,12 +185,17 @@ FdtDescription fdt_description(Input& input) {
     arm.redistributors = {input.number(), input.number()};
     arm.its = {input.number(), input.number()};
     if (input.one_in(2)) {
-      auto& uart = arm.uart.emplace();
+      boot::FdtDescription::Uart uart{};
       uart.registers = {input.number(), input.number()};
       uart.spi = static_cast<std::uint32_t>(input.number());
+      arm.uart = uart;
     }
     if (input.one_in(2)) arm.power_key_spi = static_cast<std::uint32_t>(input.number());
-    if (input.one_in(2)) out.seeds.emplace().kaslr = input.number();
+    if (input.one_in(2)) {
+      boot::FdtDescription::Seeds seeds{};
+      seeds.kaslr = input.number();
+      out.seeds = seeds;
+    }
   }
   return out;
 }
