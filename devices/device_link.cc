@@ -20,8 +20,16 @@ DeviceLink::~DeviceLink() {
   stop();
 }
 
-void DeviceLink::say(Severity severity, const std::string& text) {
-  log_.line(severity, text);
+void DeviceLink::say_trouble(const std::string& text) {
+  if (log_.line(Severity::warning, text)) trouble_told_ = true;
+}
+
+void DeviceLink::say_ready(const std::string& text) {
+  if (trouble_told_.exchange(false)) {
+    log_.end(Severity::info, "ready: " + text);
+  } else {
+    log_.line(Severity::info, "ready: " + text);
+  }
 }
 
 // --- accesses that meet a loss ---
@@ -94,7 +102,7 @@ void DeviceLink::note_answer() {
     state_ = LinkState::ready;
     slow_.store(false, std::memory_order_relaxed);
   }
-  say(Severity::info, "ready: its server answers again");
+  say_ready("its server answers again");
 }
 
 void DeviceLink::note_timeout(const Error& why) {
@@ -105,7 +113,7 @@ void DeviceLink::note_timeout(const Error& why) {
     ++counters_.slow_spells;
     slow_.store(true, std::memory_order_relaxed);
   }
-  say(Severity::warning, "slow: " + why.message);
+  say_trouble("slow: " + why.message);
 }
 
 // Inside the gate: the generation cannot change.
@@ -132,8 +140,8 @@ void DeviceLink::lose(std::uint64_t generation, const Error& why) {
   }
   changed_.notify_all();
   if (options_.hold) {
-    say(Severity::warning, "down: " + why.message + "; its accesses wait up to " +
-                               std::to_string(options_.hold->count()) + " ms");
+    say_trouble("down: " + why.message + "; its accesses wait up to " +
+                std::to_string(options_.hold->count()) + " ms");
   }
   if (options_.on_down) options_.on_down(why);
 }
@@ -217,8 +225,8 @@ bool DeviceLink::open(bool resumed) {
   }
   changed_.notify_all();
   const auto milliseconds = std::chrono::ceil<std::chrono::milliseconds>(took).count();
-  say(Severity::info, "ready: its server is back after " + std::to_string(milliseconds) + " ms" +
-                          (resumed ? " and goes on where it was" : "; the device was reset"));
+  say_ready("its server is back after " + std::to_string(milliseconds) + " ms" +
+            (resumed ? " and goes on where it was" : "; the device was reset"));
   return true;
 }
 
@@ -239,9 +247,9 @@ void DeviceLink::set_waiting(const std::string& why) {
     hold_passed = !hold_passed_ && Clock::now() >= hold_until_;
     hold_passed_ = hold_passed_ || hold_passed;
   }
-  if (is_news) say(Severity::info, "down: not back yet: " + why);
+  if (is_news) log_.line(Severity::info, "down: not back yet: " + why);
   if (hold_passed) {
-    say(Severity::warning, "down: not back within the hold; the guest reads all ones until it is");
+    say_trouble("down: not back within the hold; the guest reads all ones until it is");
   }
 }
 

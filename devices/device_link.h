@@ -196,10 +196,13 @@ class DeviceLink final {
   void died_inside(vfio_user::Client& client);
   bool was_reset_since(std::uint64_t generation) const;
   bool is_fence(std::uint32_t region, std::uint64_t offset, std::size_t size) const;
-  void say(Severity severity, const std::string& text);
+  // The device is no longer ready, or is again: who reads the first reads the second.
+  void say_trouble(const std::string& text);
+  void say_ready(const std::string& text);
 
   const Options options_;
   GuestLog log_;
+  std::atomic<bool> trouble_told_{false};  // the last trouble was written, its end not yet
   AccessGate gate_;
 
   // Changed while the gate is closed and empty; read inside the gate, or under the function's lock

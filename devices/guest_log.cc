@@ -7,7 +7,7 @@ namespace outboard::devices {
 GuestLog::GuestLog(std::string name, LogSink sink)
     : name_(std::move(name)), sink_(std::move(sink)) {}
 
-void GuestLog::line(Severity severity, const std::string& text) {
+bool GuestLog::line(Severity severity, const std::string& text) {
   std::string message = name_ + ": " + text;
   {
     std::lock_guard lock(mutex_);
@@ -18,7 +18,7 @@ void GuestLog::line(Severity severity, const std::string& text) {
     }
     if (in_window_ == kBurst) {
       ++suppressed_;
-      return;
+      return false;
     }
     ++in_window_;
     if (suppressed_ != reported_) {
@@ -28,6 +28,11 @@ void GuestLog::line(Severity severity, const std::string& text) {
     }
   }
   if (sink_) sink_(severity, std::move(message));
+  return true;
+}
+
+void GuestLog::end(Severity severity, const std::string& text) const {
+  if (sink_) sink_(severity, name_ + ": " + text);
 }
 
 std::uint64_t GuestLog::suppressed() const {

@@ -10,8 +10,8 @@
 
 namespace outboard::devices {
 
-// Any thread. At most kBurst lines in kInterval; the first line after a quiet interval says how
-// many were left out.
+// Any thread. At most kBurst lines in kInterval, and the ends of what they began; the first line
+// after a quiet interval says how many were left out.
 class GuestLog final {
  public:
   static constexpr std::uint32_t kBurst = 5;
@@ -19,7 +19,10 @@ class GuestLog final {
 
   GuestLog(std::string name, LogSink sink);
 
-  void line(Severity severity, const std::string& text);
+  // Whether it was written.
+  bool line(Severity severity, const std::string& text);
+  // The end of what a line that was written began: past the limit. At most one to each such line.
+  void end(Severity severity, const std::string& text) const;
   std::uint64_t suppressed() const;
 
  private:

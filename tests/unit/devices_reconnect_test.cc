@@ -4,6 +4,7 @@
 
 #include <sys/socket.h>
 
+#include "devices/guest_log.h"
 #include "tests/unit/devices_reconnecting.h"
 
 using namespace outboard;
@@ -64,6 +65,23 @@ TEST_CASE("issue 5: ready, down, reconnecting, ready again: in counters and log 
   CHECK(link.recovery.count == 1);
   CHECK(guest.lines("ready: its server is back after") == 1);
   CHECK(guest.function->config_read(0, 4) == 0x00101b36);
+}
+
+TEST_CASE("issue 5: where lines are left out, each loss that was told of is also told to be over") {
+  Reconnecting guest;
+  guest.attach();
+  constexpr std::size_t kLosses = 2 * GuestLog::kBurst;
+  for (std::size_t i = 0; i < kLosses; ++i) {
+    guest.kill();
+    guest.function->disconnect();
+    guest.function->trying();
+    guest.function->not_yet("nobody listens");
+    REQUIRE(guest.bring_back().kind == Kind::reset);
+  }
+  CHECK(guest.lines("down: ") <= GuestLog::kBurst);
+  const std::size_t losses = guest.lines("its accesses wait up to");
+  CHECK(losses >= 1);
+  CHECK(guest.lines("ready: its server is back after") == losses);
 }
 
 TEST_CASE("seam 2: a read under way when the server dies is asked again, and no reset is sent") {
