@@ -255,4 +255,18 @@ TEST_CASE("A lock on the image is waited for, with progress, and no longer than 
   release.join();
 }
 
+TEST_CASE("outboard-nvme itself waits without a state file, too, for requests of a killed server") {
+  const Files files;
+  auto holder = FileImage::open(files.image, false, 512);
+  REQUIRE(holder.has_value());
+  VictimOptions options = files.options();
+  options.state.clear();
+  options.program = OUTBOARD_NVME_PROGRAM;
+  Victim victim(options);
+  pollfd death{victim.death_fd(), POLLIN, 0};
+  CHECK(poll(&death, 1, 500) == 0);  // ms; it would have been refused long ago
+  holder->reset();
+  CHECK(victim.ready());
+}
+
 }  // namespace outboard::nvme::test

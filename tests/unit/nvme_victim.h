@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -93,9 +94,21 @@ class Victim {
     const char* mode = options.mode == DoorbellMode::shadow ? "shadow"
                        : options.mode == DoorbellMode::page ? "page"
                                                             : "trap";
-    execl(options.program.c_str(), options.program.c_str(), "--socket", path.c_str(), "--file",
-          options.image.c_str(), "--state", options.state.c_str(), "--queues", "4", "--doorbells",
-          mode, "--ready-fd", std::to_string(inherited).c_str(), nullptr);
+    const std::string fd = std::to_string(inherited);
+    std::vector<const char*> words{options.program.c_str(),
+                                   "--socket",
+                                   path.c_str(),
+                                   "--file",
+                                   options.image.c_str(),
+                                   "--queues",
+                                   "4",
+                                   "--doorbells",
+                                   mode,
+                                   "--ready-fd",
+                                   fd.c_str()};
+    if (!options.state.empty()) words.insert(words.end(), {"--state", options.state.c_str()});
+    words.push_back(nullptr);
+    execv(words[0], const_cast<char* const*>(words.data()));
     _exit(30);
   }
   // The exit status says what went wrong: none of it may happen.

@@ -54,6 +54,8 @@ void tell_first_read(int fd, const IoTimes& times) {
 
 // Requests of a killed process end when the device below answers; longer than that is no restart.
 constexpr std::chrono::seconds kLockPatience{30};
+// Without a state file nothing tells a restart from a second server, which is to be refused soon.
+constexpr std::chrono::seconds kShortLockPatience{2};
 
 tl::expected<std::unique_ptr<Doorbells>, std::string> make_doorbells(const StateFile* state) {
   if (state == nullptr) return Doorbells::create();
@@ -117,8 +119,7 @@ int run(int argc, char** argv) {
     state = std::move(*opened);
   }
   std::vector<std::string> remarks;
-  LockWait wait;
-  if (state && state->left_over()) wait = {kLockPatience, say};
+  const LockWait wait{state && state->left_over() ? kLockPatience : kShortLockPatience, say};
   auto namespaces = open_namespaces(options, serial, remarks, wait,
                                     [&sandbox] { enter(sandbox.get(), ThreadKind::pool, "pool"); });
   for (const std::string& remark : remarks) say(remark);
