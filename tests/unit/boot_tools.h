@@ -57,4 +57,16 @@ class Workshop {
   std::filesystem::path directory_;
 };
 
+// The source that dtc reads `tree` back as. It says nothing of the tree, nor of that source, where
+// Linux's own checks have more to ask.
+inline std::string device_tree_source(std::span<const std::byte> tree) {
+  const Workshop workshop;
+  workshop.write("machine.dtb", tree);
+  REQUIRE(workshop.run("dtc -I dtb -O dts -o machine.dts machine.dtb") == 0);
+  CHECK(workshop.read("log").empty());
+  REQUIRE(workshop.run("dtc -I dts -O dtb -o again.dtb machine.dts") == 0);
+  CHECK(workshop.read("log").empty());
+  return workshop.read("machine.dts");
+}
+
 }  // namespace outboard::boot::samples

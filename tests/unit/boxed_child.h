@@ -4,6 +4,7 @@
 #include <array>
 #include <csignal>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -77,6 +78,32 @@ inline bool names(const Outcome& outcome, std::string_view call) {
              "test: error: the sandbox forbids thread 'child' (tester) the system "
              "call " +
              std::string(call) + " ") != std::string::npos;
+}
+
+// A call that fails with an error of its own, or does nothing, where it is allowed.
+struct Call {
+  const char* name;
+  long number;
+  std::array<long, 4> arguments;
+  std::string_view allowed;  // the letters of the kinds of threads that may
+};
+
+// Makes each call behind the rules of the kind `letter`: it passes, or it is told and ends the
+// child.
+inline void check_calls(const CallRules& rules, char letter, std::span<const Call> calls) {
+  for (const Call& call : calls) {
+    CAPTURE(letter);
+    CAPTURE(call.name);
+    CAPTURE(call.arguments[1]);
+    const auto& [a, b, c, d] = call.arguments;
+    const Outcome outcome = behind(rules, [&] { ::syscall(call.number, a, b, c, d, -1, 0); });
+    if (call.allowed.find(letter) != std::string_view::npos) {
+      CHECK_MESSAGE(outcome.status == 0, outcome.error);
+    } else {
+      CHECK(outcome.status == kBreach);
+      CHECK_MESSAGE(names(outcome, call.name), outcome.error);
+    }
+  }
 }
 
 }  // namespace outboard::box::test

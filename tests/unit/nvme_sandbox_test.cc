@@ -20,20 +20,11 @@
 
 using namespace outboard;
 using namespace outboard::nvme;
-using box::test::behind;
-using box::test::kBreach;
-using box::test::names;
-using box::test::Outcome;
+using box::test::Call;
 
 namespace {
 
-struct Call {
-  const char* name;
-  long number;
-  std::array<long, 4> arguments;
-  std::string_view allowed;  // a letter a kind: p(ool), s(ervice)
-};
-
+// p(ool), s(ervice)
 const Call kCalls[] = {
     {"execve", SYS_execve, {0, 0, 0, 0}, ""},
     {"openat", SYS_openat, {AT_FDCWD, reinterpret_cast<long>("/"), O_RDONLY, 0}, ""},
@@ -56,19 +47,7 @@ const Call kCalls[] = {
 };
 
 void check(ThreadKind kind, char letter) {
-  const box::CallRules rules = calls_of(kind);
-  for (const Call& call : kCalls) {
-    CAPTURE(letter);
-    CAPTURE(call.name);
-    const auto& [a, b, c, d] = call.arguments;
-    const Outcome outcome = behind(rules, [&] { ::syscall(call.number, a, b, c, d, -1, 0); });
-    if (call.allowed.find(letter) != std::string_view::npos) {
-      CHECK_MESSAGE(outcome.status == 0, outcome.error);
-    } else {
-      CHECK(outcome.status == kBreach);
-      CHECK_MESSAGE(names(outcome, call.name), outcome.error);
-    }
-  }
+  box::test::check_calls(calls_of(kind), letter, kCalls);
 }
 
 }  // namespace

@@ -20,25 +20,15 @@
 
 using namespace outboard;
 using namespace outboard::vmm;
-using box::test::behind;
-using box::test::kBreach;
-using box::test::names;
-using box::test::Outcome;
+using box::test::Call;
 
 namespace {
-
-// A call that fails with an error of its own, or does nothing, where it is allowed.
-struct Call {
-  const char* name;
-  long number;
-  std::array<long, 4> arguments;
-  std::string_view allowed;  // a letter a kind: a(ttach) t(win) v(cpu) m(ain) i(ntx) r(econnect)
-};
 
 long text(const char* string) {
   return reinterpret_cast<long>(string);
 }
 
+// a(ttach) t(win) v(cpu) m(ain) i(ntx) r(econnect)
 const Call kCalls[] = {
     // Nobody.
     {"execve", SYS_execve, {0, 0, 0, 0}, ""},
@@ -73,24 +63,11 @@ const Call kCalls[] = {
 };
 
 void check(ThreadKind kind, char letter) {
-  const box::CallRules rules = calls_of(kind);
   std::vector<Call> calls(std::begin(kCalls), std::end(kCalls));
   for (const unsigned long request : arch::state_requests()) {  // the main thread's, for reboots
     calls.push_back({"ioctl", SYS_ioctl, {-1, static_cast<long>(request), 0, 0}, "m"});
   }
-  for (const Call& call : calls) {
-    CAPTURE(letter);
-    CAPTURE(call.name);
-    CAPTURE(call.arguments[1]);
-    const auto& [a, b, c, d] = call.arguments;
-    const Outcome outcome = behind(rules, [&] { ::syscall(call.number, a, b, c, d, -1, 0); });
-    if (call.allowed.find(letter) != std::string_view::npos) {
-      CHECK_MESSAGE(outcome.status == 0, outcome.error);
-    } else {
-      CHECK(outcome.status == kBreach);
-      CHECK_MESSAGE(names(outcome, call.name), outcome.error);
-    }
-  }
+  box::test::check_calls(calls_of(kind), letter, calls);
 }
 
 }  // namespace
