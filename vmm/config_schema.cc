@@ -9,7 +9,7 @@ std::string schema() {
 vcpus = 1                        # 1 to 64
 memory = "512M"                  # 64M or more, a multiple of 2M (of 1G with page_size = "1G")
 page_size = "4K"                 # "4K", "2M" or "1G"; the larger two need huge pages on the host
-prefault = "auto"                # "off", "auto" (huge pages only) or "all"
+prefault = "auto"                # "off"; "auto": huge pages, and what a kernel takes first; or "all"
 # vcpu_affinity = [[0], [1]]     # host CPUs of each vCPU
 on_reboot = "restart"            # "restart" in place, or "exit" (status 0)
 power_button_deadline = "60s"    # after the power button, the guest is stopped at this deadline

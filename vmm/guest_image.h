@@ -50,6 +50,7 @@ class GuestImage {
   std::string command_line_;
   boot::Entry entry_ = boot::Entry::automatic;
   bool keep_unpacked_ = false;
+  bool prefault_first_ = false;       // what a kernel takes first (first_pages.h)
   std::optional<KernelCache> cache_;  // of a packed kernel, from the first load_kernel() on
   boot::LoadedKernel loaded_;         // by load_kernel()
   bool said_ = false;                 // what the loader decided has been logged

@@ -26,7 +26,8 @@ enum class PageSize : std::uint64_t { k4 = 4 * kKiB, m2 = 2 * kMiB, g1 = kGiB };
 
 enum class Prefault {
   off,        // pages are faulted in as the guest touches them
-  automatic,  // huge pages are faulted in while the devices attach; 4 KiB pages are not
+  automatic,  // huge pages are faulted in while the devices attach; of 4 KiB pages only what a
+              // kernel takes first (first_pages.h)
   all,        // every page is present before the first instruction of the guest
 };
 
