@@ -114,9 +114,13 @@ std::string Contest::repeated(const std::string& name) {
                      options_.limit, late, late == 1 ? "" : "s", late == 1 ? "as" : "ere");
 }
 
-Result<void> Contest::series(Contestant& contestant, std::size_t count) {
+Result<void> Contest::series(Contestant& contestant, std::size_t count,
+                             const std::function<Result<void>()>& before) {
   Progress progress(contestant.side.name, count);
   for (std::size_t i = 0; i < count; ++i) {
+    if (before) {
+      if (auto done = before(); !done) return done;
+    }
     auto one = run(contestant);
     if (!one) return tl::unexpected(one.error());
     const auto first = one->at(kFirstRun);

@@ -47,8 +47,9 @@ class Contest {
   [[nodiscard]] Result<Run> run_rival(const Contestant& contestant);
   // One line if run_rival() had to repeat any; else empty. Starts the count anew.
   [[nodiscard]] std::string repeated(const std::string& name);
-  // `count` runs, kept.
-  [[nodiscard]] Result<void> series(Contestant& contestant, std::size_t count);
+  // `count` runs, kept; `before` each, whatever that is.
+  [[nodiscard]] Result<void> series(Contestant& contestant, std::size_t count,
+                                    const std::function<Result<void>()>& before = {});
   // Pairs, kept; the order alternates.
   [[nodiscard]] Result<void> pairs(Contestant& ours, Contestant& theirs, std::size_t count);
   // Three runs of a guest that holds: the median of memory is that of the middle run. They are put

@@ -41,31 +41,37 @@ class Mapping {
 
 }  // namespace
 
-Result<Sample> load_floor(const std::string& kernel, std::uint64_t memory, int rounds) {
-  const auto unreadable = [&] {
-    return fail(ExitStatus::missing, fmt::format("the kernel {} cannot be read", kernel));
-  };
-  const vfio_user::UniqueFd file(::open(kernel.c_str(), O_RDONLY | O_CLOEXEC));
+Error LoadFloor::unreadable() const {
+  return {ExitStatus::missing, fmt::format("the kernel {} cannot be read", kernel_)};
+}
+
+Result<LoadFloor> LoadFloor::open(const std::string& kernel, std::uint64_t memory) {
+  LoadFloor floor;
+  floor.kernel_ = kernel;
+  floor.file_.reset(::open(kernel.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat status {};
-  if (!file || ::fstat(file.get(), &status) != 0 || status.st_size <= 0) return unreadable();
-  const auto low = static_cast<std::size_t>(std::min(memory, kLowMemory));
-  Sample sample;
-  for (int i = 0; i < rounds; ++i) {
-    const vfio_user::UniqueFd guest = memory_file("guest memory");
-    if (!guest || ::ftruncate(guest.get(), static_cast<off_t>(low)) != 0) return unreadable();
-    const Mapping ram(guest.get(), low, PROT_READ | PROT_WRITE, MAP_SHARED);
-    if (!ram.good()) return unreadable();
-    const auto begin = monotonic_now();
-    const Mapping source(file.get(), static_cast<std::size_t>(status.st_size), PROT_READ,
-                         MAP_PRIVATE | MAP_POPULATE);
-    if (!source.good()) return unreadable();
-    const auto loaded = boot::load_kernel(source.bytes(), ram.bytes(), boot::Entry::automatic);
-    const auto end = monotonic_now();
-    if (!loaded)
-      return fail(ExitStatus::missing, fmt::format("{} {}", kernel, loaded.error().message));
-    sample.add(static_cast<double>(end - begin));
-  }
-  return sample;
+  if (!floor.file_ || ::fstat(floor.file_.get(), &status) != 0 || status.st_size <= 0)
+    return tl::unexpected(floor.unreadable());
+  floor.file_size_ = static_cast<std::size_t>(status.st_size);
+  floor.memory_ = static_cast<std::size_t>(std::min(memory, kLowMemory));
+  return floor;
+}
+
+Result<void> LoadFloor::measure() {
+  const vfio_user::UniqueFd guest = memory_file("guest memory");
+  if (!guest || ::ftruncate(guest.get(), static_cast<off_t>(memory_)) != 0)
+    return tl::unexpected(unreadable());
+  const Mapping ram(guest.get(), memory_, PROT_READ | PROT_WRITE, MAP_SHARED);
+  if (!ram.good()) return tl::unexpected(unreadable());
+  const auto begin = monotonic_now();
+  const Mapping source(file_.get(), file_size_, PROT_READ, MAP_PRIVATE | MAP_POPULATE);
+  if (!source.good()) return tl::unexpected(unreadable());
+  const auto loaded = boot::load_kernel(source.bytes(), ram.bytes(), boot::Entry::automatic);
+  const auto end = monotonic_now();
+  if (!loaded)
+    return fail(ExitStatus::missing, fmt::format("{} {}", kernel_, loaded.error().message));
+  sample_.add(static_cast<double>(end - begin));
+  return {};
 }
 
 }  // namespace outboard::bench

@@ -17,7 +17,6 @@
 namespace outboard::bench {
 namespace {
 
-constexpr int kFloorRounds = 10;
 constexpr const char* kFooter = R"(
 Each run is a new process with fresh device servers (outboard-nvme, memory back end), which are up
 before the clock starts. The clock is CLOCK_MONOTONIC, read just before the process is made. The
@@ -74,10 +73,14 @@ class StartMeasurement {
 
     Contestant ours = contest.outboard(*program, file);
     if (options_.rivals.empty()) {
-      if (auto done = contest.series(ours, static_cast<std::size_t>(options_.runs)); !done)
+      const auto runs = static_cast<std::size_t>(options_.runs);
+      if (auto done = own_payload() ? contest.series(ours, runs)
+                                    : beside_floor(contest, ours, runs, *folder, results);
+          !done)
         return done;
-      if (auto done = own_payload() ? contest.memory(ours) : measure_floor(*folder, results); !done)
-        return done;
+      if (own_payload()) {
+        if (auto done = contest.memory(ours); !done) return done;
+      }
       results.ours = std::move(ours.side);
     } else if (auto done = duels(contest, ours, results); !done) {
       return done;
@@ -111,8 +114,9 @@ class StartMeasurement {
     return write_file(workload.kernel, poweroff_payload());
   }
 
-  // Of what outboard has to do each time: unpack and copy, or only copy.
-  Result<void> measure_floor(const PrivateFolder& folder, Results& results) const {
+  // In turn with what outboard has to do each time: unpack and copy, or only copy.
+  Result<void> beside_floor(Contest& contest, Contestant& ours, std::size_t runs,
+                            const PrivateFolder& folder, Results& results) const {
     std::string kernel = options_.kernel;
     results.floor_is = "unpack and copy";
     if (!options_.unpack_each) {
@@ -123,10 +127,11 @@ class StartMeasurement {
       results.floor_is = "copy";
     }
     const auto memory = size_of(options_.memory).value_or(512U << 20);
-    auto floor = load_floor(kernel, memory, kFloorRounds);
+    auto floor = LoadFloor::open(kernel, memory);
     if (!floor) return tl::unexpected(floor.error());
-    results.load_floor = std::move(*floor);
-    return {};
+    auto done = contest.series(ours, runs, [&floor] { return floor->measure(); });
+    results.load_floor = floor->sample();
+    return done;
   }
 
   Result<void> duel(Contest& contest, const Contestant& ours, Contestant theirs,

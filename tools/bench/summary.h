@@ -59,7 +59,7 @@ struct Results {
   std::string last_key;  // the mark that ends the measured time
   std::vector<Duel> duels;
   std::string floor_is;  // for people: "unpack and copy"
-  Sample load_floor;     // of `start` with a kernel, see load_floor(); else empty
+  Sample load_floor;     // of `start` with a kernel, see LoadFloor; else empty
   std::vector<std::string> notes;
 };
 
