@@ -119,7 +119,8 @@ int run(int argc, char** argv) {
     state = std::move(*opened);
   }
   std::vector<std::string> remarks;
-  const LockWait wait{state && state->left_over() ? kLockPatience : kShortLockPatience, say};
+  const bool resumes = state && state->left_over();
+  const LockWait wait = resumes ? LockWait{kLockPatience, say} : LockWait{kShortLockPatience, {}};
   auto namespaces = open_namespaces(options, serial, remarks, wait,
                                     [&sandbox] { enter(sandbox.get(), ThreadKind::pool, "pool"); });
   for (const std::string& remark : remarks) say(remark);
@@ -132,7 +133,7 @@ int run(int argc, char** argv) {
     say(doorbells.error());
     return kExitInternal;
   }
-  if (state && state->left_over()) {
+  if (resumes) {
     const auto wrong = damage(state->state(), static_cast<u32>(namespaces->size()), options.queues,
                               static_cast<u16>(options.queues + 1));
     if (wrong) {
