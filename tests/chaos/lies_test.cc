@@ -111,7 +111,7 @@ TEST_CASE("every lie of groups B to H is survived: the guest works on and its da
   }
   CHECK_MESSAGE(run.reason.status == ExitStatus::powered_off, run.reason.message);
   CHECK_MESSAGE(run.console.ends_with("PASSED\n"), run.console);
-  MESSAGE(lies.size() << " lies" << run.statistics.substr(run.statistics.find("device 'disk'")));
+  MESSAGE(lies.size() << " lies: " << run.statistics.substr(run.statistics.find("device 'disk'")));
 }
 
 TEST_CASE("a lie that makes it another device costs the device, and says what differs") {
