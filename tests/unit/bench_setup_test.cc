@@ -1,16 +1,19 @@
 // What each VMM is given.
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 
 #include <doctest/doctest.h>
 
+#include "tools/bench/contest.h"
 #include "tools/bench/html_page.h"
 #include "tools/bench/machine_file.h"
 #include "tools/bench/private_folder.h"
 #include "tools/bench/vmm_command.h"
 
 using namespace outboard::bench;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -61,6 +64,31 @@ TEST_CASE("a version is taken out of what a program says of itself") {
   CHECK(version_in("QEMU emulator version 11.1.3 (Debian 1:11.1.3+ds-1)") == "11.1.3");
   CHECK(version_in("outboard 0.1.0") == "0.1.0");
   CHECK(version_in("hello").empty());
+}
+
+TEST_CASE(
+    "a QEMU whose modules are another build's is refused, not taken for one without vfio-user") {
+  auto folder = PrivateFolder::create();
+  REQUIRE(folder);
+  const std::string program = folder->file("qemu");
+  const auto qemu = [&](const std::string& devices) {
+    std::ofstream(program)
+        << "#!/bin/sh\ncase $1 in --version) echo 'QEMU emulator version 11.1.3';;\n"
+        << "-device) echo '" << devices << "';; esac\n";
+    fs::permissions(program, fs::perms::owner_all);
+    return probe_qemu(program);
+  };
+  const auto broken = qemu("failed to initialize module: ui-opengl.so");
+  REQUIRE_FALSE(broken);
+  CHECK(has(broken.error().message, "lists no devices"));
+  CHECK(has(broken.error().message, "ui-opengl.so"));
+  const auto without = qemu("name \"nvme\", bus PCI");
+  REQUIRE(without);
+  CHECK_FALSE(without->vfio_user);
+  const auto with = qemu("name \"vfio-user-pci\", bus PCI");
+  REQUIRE(with);
+  CHECK(with->vfio_user);
+  CHECK(with->version == "11.1.3");
 }
 
 TEST_CASE("sizes are those of outboard's own files") {

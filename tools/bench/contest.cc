@@ -179,8 +179,12 @@ Result<Qemu> probe_qemu(const std::string& given) {
     return fail(ExitStatus::missing,
                 fmt::format("{} is no QEMU that runs here; asked for its version it says '{}'",
                             *path, line));
-  qemu.vfio_user =
-      output_of({*path, "-device", "help"}).find("\"vfio-user-pci\"") != std::string::npos;
+  // Modules of another build in its folders make it list nothing.
+  const std::string devices = output_of({*path, "-device", "help"});
+  if (devices.find("name \"") == std::string::npos)
+    return fail(ExitStatus::missing, fmt::format("{} lists no devices; asked for them it says '{}'",
+                                                 *path, devices.substr(0, devices.find('\n'))));
+  qemu.vfio_user = devices.find("\"vfio-user-pci\"") != std::string::npos;
   return qemu;
 }
 
