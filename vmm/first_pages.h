@@ -25,9 +25,9 @@ struct PageRange {
 // What Linux takes in its first second besides its image: the pages behind the kernel (the page
 // allocator hands out low addresses of the memory that is initialised early), and the end of memory
 // (memblock allocates from the top: struct page, 64 bytes for each 4 KiB, and hash tables). At most
-// an eighth of the memory. Counted by kvm_page_fault of Linux 6.1 with 512 MiB and 1 vCPU: 17 MiB
-// and 11.5 MiB before the first block is read. `kernel` is where its image goes in the first
-// window.
+// an eighth of the memory. Counted by kvm_page_fault of Linux 6.1 with 512 MiB and 1 vCPU, before
+// the first block is read: 3 700 of 7 100 first touches in the 18 MiB behind the image, 2 800 in
+// the last 12 MiB. `kernel` is where its image goes in the first window.
 [[nodiscard]] std::vector<PageRange> taken_first(std::span<const RamWindow> windows,
                                                  const boot::Extent& kernel);
 
