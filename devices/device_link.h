@@ -202,7 +202,6 @@ class DeviceLink final {
 
   const Options options_;
   GuestLog log_;
-  std::atomic<bool> trouble_told_{false};  // the last trouble was written, its end not yet
   AccessGate gate_;
 
   // Changed while the gate is closed and empty; read inside the gate, or under the function's lock
@@ -214,7 +213,9 @@ class DeviceLink final {
   std::vector<std::uint64_t> fences_;
   std::optional<vfio_user::ResumeCapability> identity_;  // of the server in use
 
+  // Any thread.
   std::atomic<bool> slow_{false};
+  std::atomic<bool> trouble_told_{false};  // the last trouble was written, its end not yet
   std::atomic<std::uint64_t> unserved_{0};
   std::atomic<std::uint64_t> repeated_{0};
 

@@ -3,17 +3,10 @@
 #include <algorithm>
 #include <cstddef>
 
-#include <sys/mman.h>
+#include "vmm/memory_advice.h"
 
 namespace outboard::vmm {
 namespace {
-
-#ifndef MADV_POPULATE_WRITE
-constexpr int MADV_POPULATE_WRITE = 23;  // Linux 5.14; without it nothing is made present
-#endif
-#ifndef MADV_COLLAPSE
-constexpr int MADV_COLLAPSE = 25;  // Linux 6.1; without it pages stay small
-#endif
 
 constexpr std::uint64_t kHuge = 2 * kMiB;
 constexpr std::uint64_t kWorthIt = 8 * kMiB;

@@ -17,15 +17,12 @@
 #include <unistd.h>
 
 #include "vmm/given_files.h"
+#include "vmm/memory_advice.h"
 
 namespace outboard::vmm {
 namespace {
 
 constexpr std::uint64_t kWindowAlignment = 2 * kMiB;
-
-#ifndef MADV_POPULATE_WRITE
-constexpr int MADV_POPULATE_WRITE = 23;  // Linux 5.14
-#endif
 
 std::string size_text(std::uint64_t bytes) {
   if (bytes % kGiB == 0) return fmt::format("{} GiB", bytes / kGiB);

@@ -98,12 +98,7 @@ void TomlTable::wrong_type(const std::string& key, const toml::node& node,
 }
 
 void TomlTable::string(const std::string& key, std::string& out) {
-  const toml::node* node = find(key);
-  if (node == nullptr) return;
-  if (const auto value = node->value_exact<std::string>())
-    out = *value;
-  else
-    wrong_type(key, *node, "a string");
+  if (auto value = word(key)) out = std::move(*value);
 }
 
 void TomlTable::strings(const std::string& key, std::vector<std::string>& out) {
@@ -236,11 +231,9 @@ std::optional<std::string> TomlTable::word(const std::string& key) {
 }
 
 void TomlTable::refuse_word(const std::string& key, const std::string& text,
-                            const std::vector<std::string>& words) {
-  std::string quoted;
-  for (const auto& word : words)
-    quoted += fmt::format("{}\"{}\"", quoted.empty() ? "" : ", ", word);
-  fail(key, fmt::format("'{}' is \"{}\"; it must be one of {}", path_of(key), text, quoted));
+                            std::vector<std::string> words) {
+  for (auto& word : words) word = fmt::format("\"{}\"", word);
+  fail(key, fmt::format("'{}' is \"{}\"; it must be one of {}", path_of(key), text, joined(words)));
 }
 
 const toml::table* TomlTable::inner_table(const std::string& key) {

@@ -83,7 +83,7 @@ class TomlTable {
       }
       words.push_back(name);
     }
-    refuse_word(key, *text, words);
+    refuse_word(key, *text, std::move(words));
   }
 
   // Calls `read` with the table under `key` when there is one.
@@ -114,8 +114,7 @@ class TomlTable {
  private:
   std::optional<std::int64_t> number(const std::string& key, std::int64_t low, std::int64_t high);
   std::optional<std::string> word(const std::string& key);
-  void refuse_word(const std::string& key, const std::string& text,
-                   const std::vector<std::string>& words);
+  void refuse_word(const std::string& key, const std::string& text, std::vector<std::string> words);
   const toml::table* inner_table(const std::string& key);
   void cpus(const std::string& key, const toml::array& array, std::vector<int>& out);
 

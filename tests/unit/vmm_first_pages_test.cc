@@ -3,9 +3,9 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <sys/mman.h>
 
 #include "vmm/first_pages.h"
+#include "vmm/memory_advice.h"
 
 using namespace outboard;
 using namespace outboard::vmm;
@@ -37,7 +37,8 @@ bool collapses() {
   const GuestMemory memory = memory_of(64 * kMiB);
   auto page = memory.at(0, kHuge);
   page[0] = std::byte{1};
-  return ::madvise(page.data(), page.size(), 25) == 0 && present(memory, 0, kHuge) == kHuge;
+  return ::madvise(page.data(), page.size(), MADV_COLLAPSE) == 0 &&
+         present(memory, 0, kHuge) == kHuge;
 }
 
 }  // namespace
