@@ -200,16 +200,27 @@ FdtDescription fdt_description(Input& input) {
   return out;
 }
 
+// The node that drives `compatible`, or what libfdt says. The root and the nodes of CPUs are passed
+// over: what they are compatible with is the input's, which may be any of these words.
+int node_of(const void* tree, const char* compatible) {
+  const int cpus = fdt_path_offset(tree, "/cpus");
+  int node = -1;
+  do {
+    node = fdt_node_offset_by_compatible(tree, node, compatible);
+  } while (node == 0 || (node > 0 && fdt_parent_offset(tree, node) == cpus));
+  return node;
+}
+
 // Every interrupt of an arm64 tree ends at the GIC, every message at the ITS.
 void check_interrupts(const void* tree) {
-  const int gic = fdt_node_offset_by_compatible(tree, -1, "arm,gic-v3");
-  const int its = fdt_node_offset_by_compatible(tree, -1, "arm,gic-v3-its");
+  const int gic = node_of(tree, "arm,gic-v3");
+  const int its = node_of(tree, "arm,gic-v3-its");
   require(gic > 0 && its > 0 && fdt_parent_offset(tree, its) == gic);
   int length = 0;
   const auto* parent =
       static_cast<const fdt32_t*>(fdt_getprop(tree, 0, "interrupt-parent", &length));
   require(parent != nullptr && length == 4 && fdt32_ld(parent) == fdt_get_phandle(tree, gic));
-  const int pci = fdt_node_offset_by_compatible(tree, -1, "pci-host-ecam-generic");
+  const int pci = node_of(tree, "pci-host-ecam-generic");
   if (pci < 0) return;
   const auto* msi = static_cast<const fdt32_t*>(fdt_getprop(tree, pci, "msi-map", &length));
   require(msi != nullptr && length == 16 && fdt32_ld(msi + 1) == fdt_get_phandle(tree, its));
