@@ -41,7 +41,11 @@ qemu_arguments() {
   if ((steady)); then
     machine+=(-accel "tcg,thread=single" -icount "shift=1,sleep=off" -smp 1)
   else
-    machine+=(-accel "tcg,thread=multi" -smp "$cpus")
+    # Never room for one processor only: QEMU 7.2 then leaves the guest's memory barriers out, although its devices run
+    # in a thread of their own. Linux writes the tail of a queue, then reads whether its NVMe controller wants to be told
+    # (shadow doorbells); with these two the other way round it misses that, and after two time-outs the disk is dead.
+    # Steady mode cannot be helped: keep what is read much in L1's memory.
+    machine+=(-accel "tcg,thread=multi" -smp "cpus=$cpus,maxcpus=$((cpus > 1 ? cpus : 2))")
   fi
   add_disk "$root_dir/root.img" snapshot=on
   add_disk "$work/files.img" snapshot=on
