@@ -27,13 +27,28 @@ build_fuzz_targets() {
 
 # fuzz_target TARGET SECONDS LOG: one run; what is new is kept in the cache, what fails in build/fuzz-found.
 fuzz_target() {
+  mkdir -p "$fuzz_kept/$1"
+  run_fuzz_target "$@" "$fuzz_kept/$1" "$(fuzz_corpus "$1")"
+}
+
+# repeat_fuzz_target TARGET SECONDS LOG: the same from the corpus of the tree alone and from one seed, so that
+# it says something of the tree, not of what earlier runs found nor of luck.
+repeat_fuzz_target() {
+  local new
+  new=$(dirname "$3")/fuzz-$1.new
+  rm -rf "$new"
+  mkdir -p "$new"
+  run_fuzz_target "$@" -seed=1 "$new" "$(fuzz_corpus "$1")"
+}
+
+run_fuzz_target() { # run_fuzz_target TARGET SECONDS LOG ARGUMENT...: its first folder takes what is new
   local target=$1 seconds=$2 log=$3 TIMEFORMAT='stat::processor_seconds: %U'
-  mkdir -p "$fuzz_kept/$target" "$fuzz_found"
+  shift 3
+  mkdir -p "$fuzz_found"
   # A single input may take 25 s before it counts as hung: machines may be busy.
   {
     time ASAN_OPTIONS=detect_leaks=1 "$fuzz_build/tests/fuzz/fuzz_$target" -max_total_time="$seconds" -timeout=25 \
-      -rss_limit_mb=3000 -print_funcs=0 -print_final_stats=1 -artifact_prefix="$fuzz_found/$target-" \
-      "$fuzz_kept/$target" "$(fuzz_corpus "$target")" 2>&1 </dev/null
+      -rss_limit_mb=3000 -print_funcs=0 -print_final_stats=1 -artifact_prefix="$fuzz_found/$target-" "$@" 2>&1 </dev/null
   } >"$log" 2>&1
 }
 

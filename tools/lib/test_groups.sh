@@ -108,7 +108,7 @@ run_ctest() {
   end_group
 }
 
-# Each fuzz target for a few seconds, two at a time; a longer search is tools/fuzz.
+# Each fuzz target for a few seconds, two at a time, the same way each time; a search is tools/fuzz.
 group_fuzz() {
   local seconds=10 target running=0 targets
   if ((full)); then seconds=60; fi
@@ -117,7 +117,7 @@ group_fuzz() {
   if build_fuzz_targets "${targets[@]}"; then
     for target in "${targets[@]}"; do
       if ((running == 2)); then wait -n || true; running=$((running - 1)); fi
-      { fuzz_target "$target" "$seconds" "$logs/fuzz-$target.log" && touch "$logs/fuzz-$target.ok"; } &
+      { repeat_fuzz_target "$target" "$seconds" "$logs/fuzz-$target.log" && touch "$logs/fuzz-$target.ok"; } &
       cleanup_pids+=("$!")
       running=$((running + 1))
     done
