@@ -137,17 +137,26 @@ group() {
 }
 
 run_group() {
-  local failed start=$SECONDS
+  local before after start=$SECONDS
   group_name=$1
   group_dir=$OUT/$1
   group_deadline=$((SECONDS + group_limits[$1] * ${LIMIT_FACTOR:-1}))
   mkdir -p "$group_dir"
   note "$1: ${group_descriptions[$1]}"
-  failed=$(grep -c '^not ok' "$results")
+  before=$(count_failures) || host_is_broken
   "test_$1"
   stop_servers
+  after=$(count_failures) || host_is_broken
   note "$1 took $((SECONDS - start)) s"
-  if (($(grep -c '^not ok' "$results") > failed)); then show_logs; fi
+  if ((after > before)); then show_logs; fi
+}
+
+count_failures() { sync "$results" && awk '/^not ok/ {n++} END {print n + 0}' "$results"; }
+
+# The machine that the tests run on has lost its disk: results are missing, and what would follow says nothing.
+host_is_broken() {
+  printf 'not ok - %s: the host of the guests cannot read its own files any more\n' "$group_name"
+  exit 1
 }
 
 show_logs() {
