@@ -91,3 +91,20 @@ TEST_CASE("the kernel is there: no more pages are made") {
   make_first_pages(memory, kKernel, true, stop.get_token());
   CHECK(present(memory, 0, memory.size()) == 0);
 }
+
+TEST_CASE("a kernel is copied while its pages are being made: every byte of it is there") {
+  const GuestMemory memory = memory_of(512 * kMiB);
+  std::vector<std::byte> kernel(kKernel.size);
+  std::uint32_t state = 1;
+  for (std::byte& byte : kernel) {
+    state = state * 1664525 + 1013904223;
+    byte = static_cast<std::byte>(state >> 24);
+  }
+  const auto image = memory.at(kKernel.address, kKernel.size);
+  {
+    const FirstPages present(memory, kKernel, true);
+    std::ranges::copy(kernel, image.begin());
+  }  // ends here, whatever it had made
+  CHECK(std::ranges::equal(kernel, image));
+  CHECK(present(memory, kKernel.address, kKernel.size) == kKernel.size);
+}
