@@ -90,7 +90,8 @@ statistic() { grep '^{' "$group_dir/$1.log" | tail -n 1 | jq -r "$2"; }
 run_machine() {
   local config=$1 wanted seen
   shift
-  timeout -k 5 "$(time_left)" outboard run "$config" --kernel "$GUEST_KERNEL" --stats "$@" \
+  # At the limit it says what it has counted, and has five seconds for that.
+  timeout -s USR1 -k 5 "$(time_left)" outboard run "$config" --kernel "$GUEST_KERNEL" --stats "$@" \
     2>"$group_dir/outboard.log" </dev/null | tee "$group_dir/console.log" | relay_results
   machine_status=${PIPESTATUS[0]}
 }
@@ -164,6 +165,6 @@ show_logs() {
   for log in "$group_dir"/*.log; do
     [[ -s $log ]] || continue
     note "the end of ${log##*/}:"
-    tail -n 12 "$log" | tr -cd '[:print:]\n\t' | cut -c1-200 | sed 's/^/#     /'
+    tail -n 30 "$log" | tr -cd '[:print:]\n\t' | cut -c1-200 | sed 's/^/#     /'
   done
 }

@@ -2,7 +2,7 @@
 # Counts tests, group by group. Sourced by tools/test.
 
 passed=0 failed=0 skipped=0
-failures=() skips=()
+failures=() skips=() repeats=()
 group_lines=()
 group_title='' group_start=0 group_before=()
 
@@ -46,7 +46,8 @@ expect() {
   fi
 }
 
-# count_lines: reads "ok - …", "not ok - …", "ok - … # SKIP why" on standard input, shows and counts them.
+# count_lines: reads "ok - …", "not ok - …", "ok - … # SKIP why" on standard input, shows and counts them. What failed
+# and runs again ("# in this emulated machine: …") is shown once more in the summary.
 count_lines() {
   local line
   while IFS= read -r line; do
@@ -54,6 +55,7 @@ count_lines() {
       'ok - '*' # SKIP '*) line=${line#ok - }; skip "${line%% # SKIP*}" "${line#*# SKIP }" ;;
       'ok - '*) pass; printf '%s\n' "$line" ;;
       'not ok - '*) fail "${line#not ok - }" ;;
+      '# in this emulated machine: '*) repeats+=("$group_title: ${line#*: not ok - }"); printf '%s\n' "$line" ;;
       *) printf '%s\n' "$line" ;;
     esac
   done
@@ -100,6 +102,10 @@ summary() {
   if ((${#skips[@]})); then
     printf '\n== Skipped\n'
     printf '%s\n' "${skips[@]}"
+  fi
+  if ((${#repeats[@]})); then
+    printf '\n== Failed in one emulated machine, so run again in a fresh one\n'
+    printf '%s\n' "${repeats[@]}"
   fi
   if ((${#failures[@]})); then
     printf '\n== Failed\n'
