@@ -105,7 +105,7 @@ void with_data(const Parsed& parsed, Payload payload) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Input input(data, size);
   const std::uint8_t kind = input.byte();
-  Input choices = input;
+  Input choices = input.again();
   if (kind % 16 < 2) input.bytes(4);  // of the descriptors
   const Payload payload = input.rest();
   switch (kind % 16) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -175,8 +176,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   how.name = "fuzz";
   how.slot = kSlot;
   if (!input.one_in(4)) how.intx_gsi = 16;
-  std::size_t lines = 0;
-  std::size_t lost = 0;
+  std::atomic<std::size_t> lines = 0;  // its interrupt's thread logs, too
+  std::atomic<std::size_t> lost = 0;
   how.log = [&](Severity, const std::string&) { ++lines; };
   how.on_lost = [&](const vfio_user::Error&) { ++lost; };
   how.on_device_error = [] {};

@@ -3,12 +3,16 @@
 //
 // Once they are used up every number is 0, so choice 0 should be the ordinary case: a short input
 // then ends in ordinary behaviour, and an input of no bytes at all is the plain case.
+//
+// Any thread may read on, as a server does that answers whoever asks it: what follows is then luck,
+// but each byte is used once.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -19,15 +23,22 @@ class Input final {
  public:
   Input(const std::uint8_t* data, std::size_t size) : left_(std::as_bytes(std::span(data, size))) {}
 
-  [[nodiscard]] bool empty() const { return left_.empty(); }
+  // What is left, to be read a second time beside this.
+  [[nodiscard]] Input again() const {
+    const std::lock_guard lock(mutex_);
+    return Input(left_);
+  }
+  [[nodiscard]] bool empty() const {
+    const std::lock_guard lock(mutex_);
+    return left_.empty();
+  }
 
   // Little-endian; missing bytes are 0.
   template <class T>
   T take() {
     T value{};
-    const std::size_t count = std::min(sizeof(T), left_.size());
-    if (count > 0) std::memcpy(&value, left_.data(), count);
-    left_ = left_.subspan(count);
+    const auto from = bytes(sizeof(T));
+    if (!from.empty()) std::memcpy(&value, from.data(), from.size());
     return value;
   }
   std::uint8_t byte() { return take<std::uint8_t>(); }
@@ -59,14 +70,18 @@ class Input final {
   }
   // At most `count` bytes: fewer when they are used up.
   std::span<const std::byte> bytes(std::size_t count) {
+    const std::lock_guard lock(mutex_);
     const auto out = left_.first(std::min(count, left_.size()));
     left_ = left_.subspan(out.size());
     return out;
   }
-  std::span<const std::byte> rest() { return bytes(left_.size()); }
+  std::span<const std::byte> rest() { return bytes(SIZE_MAX); }
 
  private:
-  std::span<const std::byte> left_;
+  explicit Input(std::span<const std::byte> left) : left_(left) {}
+
+  mutable std::mutex mutex_;
+  std::span<const std::byte> left_;  // under mutex_
 };
 
 inline std::string_view text_of(std::span<const std::byte> bytes) {

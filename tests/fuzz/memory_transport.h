@@ -3,10 +3,12 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <concepts>
 #include <cstring>
 #include <deque>
+#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
@@ -26,6 +28,7 @@ class MemoryTransport : public vfio_user::Transport {
   vfio_user::Result<std::size_t> send(std::span<const iovec> parts, std::span<const int> fds,
                                       vfio_user::Deadline) override {
     if (closed_) return vfio_user::fail(vfio_user::Error::Kind::closed, EPIPE, "closed");
+    const std::lock_guard lock(mutex_);
     std::vector<std::byte> bytes;
     for (const iovec& part : parts) {
       const auto* const from = static_cast<const std::byte*>(part.iov_base);
@@ -37,6 +40,7 @@ class MemoryTransport : public vfio_user::Transport {
 
   vfio_user::Result<vfio_user::Received> receive(std::span<std::byte> into,
                                                  bool take_fds) override {
+    const std::lock_guard lock(mutex_);
     if (queue_.empty()) wanted();
     if (queue_.empty() && ++misses_ >= kPatience) closed_ = true;
     if (queue_.empty() && closed_) {
@@ -66,6 +70,7 @@ class MemoryTransport : public vfio_user::Transport {
   void shutdown() override { closed_ = true; }
 
  protected:
+  // The other end's part, one call at a time, from whichever thread sends or reads.
   // What the other end sent as one message.
   virtual void sent(std::span<const std::byte> bytes, std::size_t fds) = 0;
   // Somebody reads, and there is nothing: push() now, hang_up(), or let them find nothing.
@@ -85,10 +90,11 @@ class MemoryTransport : public vfio_user::Transport {
   };
 
   const vfio_user::UniqueFd ready_{::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)};
+  std::mutex mutex_;  // held while the other end has its say
   std::deque<Piece> queue_;
   std::size_t at_once_ = std::size_t{1} << 30;
   int misses_ = 0;
-  bool closed_ = false;
+  std::atomic<bool> closed_ = false;
 };
 
 // A structure's bytes; what is bytes already goes to the other one.
