@@ -50,7 +50,7 @@ run_beside_fio() {
     if [[ $* == *device.other* ]]; then printf '[[device]]\nname = "other"\nsocket = "other.sock"\n'; fi
   } >"$group_dir/machine.toml"
   mkfifo "$group_dir/typed"
-  timeout -k 5 "$(time_left)" outboard run "$group_dir/machine.toml" --kernel "$GUEST_KERNEL" --stats "$@" \
+  start_machine "$group_dir/machine.toml" --stats "$@" \
     --append "init=/outboard/restarts $options $guest_options" \
     <"$group_dir/typed" >"$group_dir/console.log" 2>"$group_dir/outboard.log" &
   machine_pid=$!
@@ -127,7 +127,7 @@ test_lies() {
     printf 'on_disconnect = "reconnect"\nreconnect = { last_delay = "50ms" }\n'
     printf 'timeouts = { access = "1s", dma = "1s", reset = "1s" }\n'
   } >"$group_dir/machine.toml"
-  timeout -k 5 "$(time_left)" outboard run "$group_dir/machine.toml" --kernel "$GUEST_KERNEL" --stats \
+  start_machine "$group_dir/machine.toml" --stats \
     --append "init=/outboard/lies iomem=relaxed nvme_core.io_timeout=4 nvme_core.admin_timeout=4 $guest_options" \
     <"$group_dir/typed" >"$group_dir/console.log" 2>"$group_dir/outboard.log" &
   local machine_pid=$!

@@ -85,14 +85,20 @@ stop_servers() {
 # statistic NAME KEY: a number of the JSON line that a server leaves.
 statistic() { grep '^{' "$group_dir/$1.log" | tail -n 1 | jq -r "$2"; }
 
+# start_machine CONFIG ARGUMENT...: ends with the machine, in a process of its own (behind it '&' or '|'), which passes
+# signals on. At the group's limit outboard says what it has counted, and has five seconds for that.
+start_machine() {
+  local config=$1
+  shift
+  exec timeout -s USR1 -k 5 "$(time_left)" outboard run "$config" --kernel "$GUEST_KERNEL" "$@"
+}
+
 # run_machine CONFIG ARGUMENT...: one machine from start to end; its status in $machine_status, its
 # console in $group_dir/console.log.
 run_machine() {
   local config=$1 wanted seen
   shift
-  # At the limit it says what it has counted, and has five seconds for that.
-  timeout -s USR1 -k 5 "$(time_left)" outboard run "$config" --kernel "$GUEST_KERNEL" --stats "$@" \
-    2>"$group_dir/outboard.log" </dev/null | tee "$group_dir/console.log" | relay_results
+  start_machine "$config" --stats "$@" 2>"$group_dir/outboard.log" </dev/null | tee "$group_dir/console.log" | relay_results
   machine_status=${PIPESTATUS[0]}
 }
 

@@ -152,7 +152,7 @@ test_console() {
   # Every byte value, in an order that a lost or doubled byte disturbs.
   head -c 65536 /dev/urandom >"$group_dir/sent"
   mkfifo "$group_dir/input"
-  timeout -k 5 "$(time_left)" outboard run "$CONFIGS/quickstart.toml" --kernel "$GUEST_KERNEL" \
+  start_machine "$CONFIGS/quickstart.toml" \
     --set "$(root_socket)" --append "init=/outboard/console $guest_options" \
     <"$group_dir/input" >"$group_dir/console.log" 2>"$group_dir/outboard.log" &
   local pid=$! start
@@ -174,7 +174,7 @@ test_console() {
 group killed 120 "the server is killed under a running guest"
 test_killed() {
   root_on_disk || return
-  timeout -k 5 "$(time_left)" outboard run "$CONFIGS/quickstart.toml" --kernel "$GUEST_KERNEL" \
+  start_machine "$CONFIGS/quickstart.toml" \
     --set "$(root_socket)" --set device.root.on_disconnect=stop --append "init=/outboard/wait $guest_options" \
     >"$group_dir/console.log" 2>"$group_dir/outboard.log" </dev/null &
   local pid=$!
@@ -189,7 +189,7 @@ test_killed() {
 group interrupt 120 "a second SIGTERM ends a guest that does not answer the power button"
 test_interrupt() {
   root_on_disk || return
-  timeout -k 5 "$(time_left)" outboard run "$CONFIGS/quickstart.toml" --kernel "$GUEST_KERNEL" \
+  start_machine "$CONFIGS/quickstart.toml" \
     --set "$(root_socket)" --append "init=/outboard/wait $guest_options" \
     >"$group_dir/console.log" 2>"$group_dir/outboard.log" </dev/null &
   local timeout_pid=$! pid
