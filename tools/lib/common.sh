@@ -4,14 +4,15 @@
 # Exit statuses of all tools:
 #   0 all is well              3 packages are missing and may not be installed from here
 #   1 a test or command failed 4 a download or an image failed
-#   2 wrong usage              124 time limit, 130 interrupted
+#   2 wrong usage              124 time limit, 125 the emulated machine died, 130 interrupted
 set -euo pipefail
 
 kExitFailed=1
 kExitUsage=2
 kExitPackages=3
 kExitCache=4
-export kExitFailed kExitUsage kExitPackages kExitCache
+kExitMachineDied=125
+export kExitFailed kExitUsage kExitPackages kExitCache kExitMachineDied
 
 tool=${tool:-$(basename "$0")}
 repo_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
