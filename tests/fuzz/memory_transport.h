@@ -70,7 +70,8 @@ class MemoryTransport : public vfio_user::Transport {
   void shutdown() override { closed_ = true; }
 
  protected:
-  // The other end's part, one call at a time, from whichever thread sends or reads.
+  // The other end's part: from whichever thread sends or reads, one call at a time.
+
   // What the other end sent as one message.
   virtual void sent(std::span<const std::byte> bytes, std::size_t fds) = 0;
   // Somebody reads, and there is nothing: push() now, hang_up(), or let them find nothing.
@@ -90,11 +91,11 @@ class MemoryTransport : public vfio_user::Transport {
   };
 
   const vfio_user::UniqueFd ready_{::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)};
-  std::mutex mutex_;  // held while the other end has its say
-  std::deque<Piece> queue_;
-  std::size_t at_once_ = std::size_t{1} << 30;
-  int misses_ = 0;
-  std::atomic<bool> closed_ = false;
+  std::mutex mutex_;                            // held while the other end has its say
+  std::deque<Piece> queue_;                     // under mutex_
+  std::size_t at_once_ = std::size_t{1} << 30;  // under mutex_ once it is in use
+  int misses_ = 0;                              // under mutex_
+  std::atomic<bool> closed_ = false;            // any thread
 };
 
 // A structure's bytes; what is bytes already goes to the other one.
